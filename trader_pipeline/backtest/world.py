@@ -1,0 +1,218 @@
+"""From candles and settings to the arrays that chains run on, and to the steps that policies see.
+
+Belongs here: preparing a run (checks of the window, moments, listing, scores) and `DecisionStep`s out of it. The
+state machine is in `kernels`, running it in `engine`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from trader_pipeline.backtest import kernels
+from trader_pipeline.backtest.params import BacktestParams
+from trader_pipeline.backtest.policy import CANDIDATE_COLUMNS, DecisionStep
+from trader_pipeline.options import kernels as option_kernels
+from trader_pipeline.options.calendar import Expiry
+from trader_pipeline.options.chain import (
+    Listing,
+    Moments,
+    build_listing,
+    check_covered,
+    decision_times,
+    expiries_of,
+    expiry_arrays,
+    known_at,
+    listing_frame,
+    strike_grid,
+)
+from trader_pipeline.options.delivery import delivery_prices
+from trader_pipeline.options.params import OptionParams
+from trader_pipeline.options.surface import build_surface, candle_step, epoch_seconds, realised_variance
+from trader_pipeline.options.venue import venue_rules
+from trader_pipeline.schema import Market
+
+_SECONDS_PER_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before any policy has answered. `steps` are the positions of the decisions among the moments."""
+
+    market: Market
+    klines: pd.DataFrame
+    params: BacktestParams
+    expiries: list[Expiry]
+    moments: Moments
+    steps: np.ndarray
+    listing: Listing
+    realised: np.ndarray
+    scores: np.ndarray
+    world: kernels.World
+    rules: kernels.Rules
+
+    @property
+    def decisions(self) -> np.ndarray:
+        """Decision times in epoch seconds."""
+        return self.moments.time[self.steps]
+
+    @property
+    def known(self) -> np.ndarray:
+        """Last candle closed by each decision."""
+        return self.moments.known[self.steps]
+
+
+def prepare_run(
+    *,
+    klines: pd.DataFrame,
+    fine_klines: pd.DataFrame,
+    market: Market,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    option_params: OptionParams,
+    params: BacktestParams,
+) -> Prepared:
+    """Everything that is the same for every policy and exit style.
+
+    Raises:
+        ValueError: an empty window, one that the candles do not cover, or settings that contradict each other.
+    """
+    times = _checked_times(fine_klines, market, start, end, params)
+    check_covered(fine_klines, times, option_params.volatility)
+    variances = realised_variance(fine_klines, option_params.volatility)
+    moments, steps = _moments(fine_klines, times, variances, params)
+    expiries = expiries_of(market.underlying, moments.time, max_dte_days=params.max_dte_days)
+    prices = delivery_prices(fine_klines, expiry_arrays(expiries).time)
+    surface = build_surface(
+        option_params, underlying=market.underlying, cost_multiplier=params.cost_multiplier
+    )
+    venue = venue_rules(cost_multiplier=params.cost_multiplier)
+    arrays = expiry_arrays(expiries, prices)
+    listing = build_listing(moments, arrays, surface=surface, venue=venue, grid=_grid(option_params, params))
+    realised, scores = _scores(moments, listing, arrays.time)
+    open_time, close_time = epoch_seconds(fine_klines["open_time"]), epoch_seconds(fine_klines["close_time"])
+    candles = kernels.Candles(
+        open_time, close_time, _values(fine_klines, "open"), _values(fine_klines, "close"), *variances
+    )
+    world = kernels.World(
+        candles, arrays, surface, venue, _moment_of_close(close_time, moments), listing.quotes[:, 0].copy(),
+        listing.expiry,
+    )  # fmt: skip
+    rules = kernels.Rules(
+        params.size, params.take_profit, params.max_rolls, params.max_fill_delay_hours * 3600
+    )
+    return Prepared(market, klines, params, expiries, moments, steps, listing, realised, scores, world, rules)
+
+
+def _values(frame: pd.DataFrame, column: str) -> np.ndarray:
+    return np.ascontiguousarray(frame[column].to_numpy(dtype=float))
+
+
+def _checked_times(
+    fine_klines: pd.DataFrame, market: Market, start: pd.Timestamp, end: pd.Timestamp, params: BacktestParams
+) -> np.ndarray:
+    every = pd.Timedelta(hours=params.decision_every_hours)
+    if every % market.step != pd.Timedelta(0):
+        raise ValueError(
+            f"decision_every_hours is {params.decision_every_hours}, not a multiple of {market}'s timeframe;"
+            f" use {int(every.ceil(market.step) / pd.Timedelta(hours=1))}"
+        )
+    step = candle_step(fine_klines)
+    if pd.Timedelta(hours=8) % step != pd.Timedelta(0):
+        raise ValueError(
+            f"fine candles of {step} never close at 08:00 UTC, when options expire; give 4h or finer ones"
+        )
+    times = epoch_seconds(decision_times(start, end, every_hours=params.decision_every_hours))
+    if not len(times):
+        raise ValueError(
+            f"no decision lies in {start} .. {end} (one every {params.decision_every_hours} h since 1970 UTC);"
+            " widen the window or decide more often"
+        )
+    return times
+
+
+def _moments(
+    fine_klines: pd.DataFrame,
+    times: np.ndarray,
+    variances: tuple[np.ndarray, np.ndarray],
+    params: BacktestParams,
+) -> tuple[Moments, np.ndarray]:
+    """Decisions, and every close at which a chain begun at one of them may roll; positions of the decisions."""
+    closes = epoch_seconds(fine_klines["close_time"])
+    last = times[-1] + params.max_dte_days * _SECONDS_PER_DAY
+    closes = closes[(closes >= times[0]) & (closes <= last)]
+    every_time = np.union1d(times, closes) if params.max_rolls else times
+    return known_at(fine_klines, every_time, variances), np.searchsorted(every_time, times)
+
+
+def _moment_of_close(close_time: np.ndarray, moments: Moments) -> np.ndarray:
+    position = np.searchsorted(moments.time, close_time)
+    inside = np.minimum(position, len(moments.time) - 1)
+    return np.where(moments.time[inside] == close_time, inside, -1)
+
+
+def _grid(option_params: OptionParams, params: BacktestParams) -> option_kernels.Grid:
+    return strike_grid(
+        option_params,
+        min_delta=params.min_delta,
+        max_delta=params.max_delta,
+        min_dte_days=params.min_dte_days,
+        max_dte_days=params.max_dte_days,
+        keep=params.max_candidates,
+        sellable_only=True,
+    )
+
+
+def _scores(moments: Moments, listing: Listing, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Trailing realised volatility (that of the volatility's window) and the teacher's score of each listed call."""
+    counts = np.diff(listing.offsets)
+    realised = np.sqrt(np.repeat(moments.slow, counts))
+    dte = (ends[listing.expiry] - np.repeat(moments.time, counts)) / _SECONDS_PER_DAY
+    quotes = listing.quotes
+    return realised, kernels.score_calls(
+        quotes[:, 4].copy(), dte, quotes[:, 2].copy(), quotes[:, 1].copy(), realised
+    )
+
+
+def offered_frame(prepared: Prepared, moments: np.ndarray) -> pd.DataFrame:
+    """The calls offered at the given moments: `decision_time, spot` and `CANDIDATE_COLUMNS`, in listing order."""
+    known, listing = prepared.moments, prepared.listing
+    rows = offered_rows(listing, moments)
+    counts = np.diff(listing.offsets)[moments]
+    part = Moments(*(getattr(known, name)[moments] for name in ("time", "known", "spot", "fast", "slow")))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    frame = listing_frame(
+        part,
+        Listing(offsets, listing.expiry[rows], listing.quotes[rows]),
+        prepared.expiries,
+        prepared.market.underlying,
+    )
+    frame["premium_yield_pct"] = frame["bid_price"] * 100
+    frame["ivrv_ratio"] = frame["iv"] / prepared.realised[rows]
+    frame["score"] = prepared.scores[rows]
+    return frame[["decision_time", "spot", *CANDIDATE_COLUMNS]]
+
+
+def offered_rows(listing: Listing, moments: np.ndarray) -> np.ndarray:
+    """Rows of the listing that belong to the given moments, moment by moment."""
+    starts, ends = listing.offsets[moments], listing.offsets[moments + 1]
+    if not len(moments):
+        return np.array([], dtype=np.int64)
+    return np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
+
+
+def decision_step(prepared: Prepared, moment: int, exit_style: str) -> DecisionStep:
+    """What a policy sees at a moment: nothing in it was known later."""
+    offered = offered_frame(prepared, np.array([moment]))
+    time = pd.Timestamp(int(prepared.moments.time[moment]), unit="s", tz="UTC")
+    closed = prepared.klines["close_time"].searchsorted(time, side="right")
+    return DecisionStep(
+        decision_time=time,
+        underlying=prepared.market.underlying,
+        exit_style=exit_style,
+        spot=float(prepared.moments.spot[moment]),
+        candidates=offered[list(CANDIDATE_COLUMNS)],
+        history=prepared.klines.iloc[:closed],
+    )

@@ -1,0 +1,46 @@
+"""The command line: `trader-pipeline run` for everything, and a sub-command for each stage without Dagster.
+
+Belongs here: options, messages, exit status. The work is a function of a stage, imported only when it is asked for:
+`--help` loads neither torch nor dagster nor pandas.
+
+    everything  run, ui
+    stages      klines import, backtest, corpus build, train, evaluate
+    options     what several commands share
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from trader_pipeline import __version__
+from trader_pipeline.cli.everything import run, ui
+from trader_pipeline.cli.stages import backtest, corpus, evaluate, klines, train
+
+
+class _Cli(click.Group):
+    """Turns errors that a user can mend into one clear message and exit status 1; all others keep their traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """From BTC and ETH candles to a fine-tuned covered-call policy. Paper only: no order is ever sent.
+
+    \b
+    Everything, on simulated candles:   trader-pipeline run
+    Everything, on real candles:        trader-pipeline run --profile full --klines FOLDER
+    One stage, without Dagster:         trader-pipeline klines import --help  (backtest, corpus, train, evaluate)
+    Look at it in the browser:          trader-pipeline ui
+    """
+
+
+for command in (run, ui, klines, backtest, corpus, train, evaluate):
+    main.add_command(command)

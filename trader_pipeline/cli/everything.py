@@ -1,0 +1,152 @@
+"""`run`: the whole graph with progress and a summary. `ui`: the servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trader_pipeline.cli.options import print_table, profile_options
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from trader_pipeline.defs.resources import PipelineResource
+
+
+@click.command()
+@profile_options
+@click.option(
+    "--klines", default="", help="Folder or file of real candles; without it the profile's own source."
+)
+@click.option(
+    "--data-dir", default="", help="Where tables, adapter and report land. Default: data/<profile>."
+)
+@click.option("--force", is_flag=True, help="Make everything again, also what is current.")
+def run(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str, force: bool) -> None:
+    """Materialise the whole asset graph, from candles to the evaluated adapter and its report.
+
+    What is current by content hash is skipped, so a run that was stopped goes on where it was.
+
+    \b
+    Examples:
+      trader-pipeline run
+      trader-pipeline run --profile full --klines ~/candles
+      trader-pipeline run --set finetune.max_steps=20 --data-dir data/short
+    """
+    _set_environment(profile, overrides, klines, data_dir)
+    import dagster as dg
+
+    from trader_pipeline.defs.resources import PipelineResource
+    from trader_pipeline.defs.run import RunFailedError, run_all
+    from trader_pipeline.servers import prepare_dagster_home
+
+    pipeline = PipelineResource.from_environment()
+    _ = pipeline.profile  # a wrong setting is said before anything is done
+    os.environ.setdefault("DAGSTER_HOME", str(prepare_dagster_home(pipeline.root)))
+    with dg.DagsterInstance.get() as instance, _progress() as show:
+        try:
+            timings = run_all(pipeline, instance, force=force, show=show)
+        except RunFailedError as error:
+            raise click.ClickException(
+                f"{error}\nWhat was built before stays; the same command goes on from there."
+            ) from error
+    _print_summary(pipeline, timings, instance)
+
+
+@click.command()
+@click.option(
+    "--profile",
+    default="sample",
+    show_default=True,
+    envvar="TRADER_PIPELINE_PROFILE",
+    help="Whose data to show.",
+)
+@click.option(
+    "--klines",
+    default="",
+    envvar="TRADER_PIPELINE_KLINES",
+    help="Candles of that profile, for runs from the page.",
+)
+@click.option("--data-dir", default="", help="Where its tables lie. Default: data/<profile>.")
+@click.option("--port-dagster", default=3000, show_default=True, help="Port of the Dagster page.")
+@click.option("--port-mlflow", default=5000, show_default=True, help="Port of the MLflow page.")
+def ui(profile: str, klines: str, data_dir: str, port_dagster: int, port_mlflow: int) -> None:
+    """Start Dagster (webserver and daemon) and MLflow on loopback and print their addresses. Ctrl-C stops them.
+
+    \b
+    Example:
+      trader-pipeline ui --profile full --port-dagster 3100
+    """
+    _set_environment(profile, (), klines, data_dir)
+    from trader_pipeline.servers import serve
+    from trader_pipeline.settings import EnvironmentSettings
+
+    raise SystemExit(serve(port_dagster, port_mlflow, EnvironmentSettings().data_root))
+
+
+def _set_environment(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str) -> None:
+    """The definitions read the environment alone, in this process and in those that the servers start."""
+    import json
+
+    values = {
+        "PROFILE": profile,
+        "KLINES": str(Path(klines).absolute()) if klines else "",
+        "DATA_DIR": data_dir,
+    }
+    if overrides:
+        values["OVERRIDES"] = json.dumps(list(overrides))
+    for name, value in values.items():
+        if value:
+            os.environ[f"TRADER_PIPELINE_{name}"] = value
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A live line on a terminal, a line per step elsewhere (a log, CI)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("starting", total=1)
+
+        def show(title: str, done: int, total: int) -> None:
+            progress.update(bar, description=title, completed=done, total=total)
+            if not console.is_terminal:
+                console.print(f"[{done + 1}/{total}] {title}", markup=False, highlight=False)
+
+        yield show
+
+
+def _print_summary(
+    pipeline: PipelineResource, timings: list[tuple[str, float]], instance: dg.DagsterInstance
+) -> None:
+    from trader_pipeline.evaluation.overview import run_overview
+
+    overview = run_overview(pipeline.store, pipeline.profile.markets)
+    if overview.simulated:
+        click.echo("\nSIMULATED CANDLES: every figure below is about the simulator, not about a market.")
+    for title, frame in overview.tables.items():
+        print_table(frame, title)
+    for line in overview.sentences:
+        click.echo(line)
+    click.echo(f"\n{len(timings)} runs in {sum(s for _, s in timings):.0f} s; nothing else needed making.")
+    exports = pipeline.exports_dir
+    paths = {
+        "adapter": pipeline.adapter_dir,
+        "exports": exports,
+        "report": pipeline.report_path,
+    }
+    for name, path in paths.items():
+        click.echo(f"{name:>8}: {path}")

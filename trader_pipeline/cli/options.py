@@ -1,0 +1,65 @@
+"""What several commands share: the profile options, and how a table is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trader_pipeline.profile import Profile
+
+
+def profile_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--profile` and `--set`, for every command that has settings."""
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one setting of the profile, e.g. --set backtest.take_profit=0.7. May be repeated.",
+    )(command)
+    return click.option(
+        "--profile",
+        default="sample",
+        show_default=True,
+        envvar="TRADER_PIPELINE_PROFILE",
+        help="Settings to start from: sample, full, gpu, tiny, or the path of a .yml file.",
+    )(command)
+
+
+def profile_of(name: str, overrides: tuple[str, ...], *, klines: str = "") -> Profile:
+    from trader_pipeline.settings import load_profile, parse_overrides
+
+    return load_profile(name, klines=klines, overrides=parse_overrides(overrides))
+
+
+def utc_day(text: str) -> pd.Timestamp:
+    """A day or moment given on the command line, in UTC.
+
+    Raises:
+        ValueError: not a date.
+    """
+    import pandas as pd
+
+    try:
+        moment = pd.Timestamp(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a date; write YYYY-MM-DD") from error
+    return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+
+
+def print_table(frame: pd.DataFrame, title: str = "") -> None:
+    """A frame as a table on standard output; floats with 5 significant digits."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left")
+    for name in frame.columns:
+        table.add_column(str(name), justify="right" if frame[name].dtype.kind in "if" else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{v:.5g}" if isinstance(v, float) else str(v) for v in row))
+    Console(width=None).print(table)

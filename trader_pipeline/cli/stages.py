@@ -1,0 +1,267 @@
+"""A sub-command for each stage, over the stage's own functions and plain files: no Dagster, no store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trader_pipeline.cli.options import print_table, profile_of, profile_options, utc_day
+
+_EXISTING = click.Path(exists=True, path_type=Path)
+_OUT = click.Path(path_type=Path)
+
+
+@click.group()
+def klines() -> None:
+    """Candles: import and clean them."""
+
+
+@klines.command("import")
+@click.argument("path", type=_EXISTING)
+@click.option("--market", required=True, help="Underlying and timeframe, e.g. BTC_1h or ETH_4h.")
+@click.option("--out", required=True, type=_OUT, help="Parquet file to write; it must not exist.")
+def klines_import(path: Path, market: str, out: Path) -> None:
+    """Clean the candles in a file or folder and write them as one Parquet file.
+
+    Formats are recognised by their columns: Binance archives, CryptoDataDownload, freqtrade; CSV, Parquet, Feather.
+    Bad rows are refused with file, row and column; nothing is written then.
+
+    \b
+    Example:
+      trader-pipeline klines import ~/candles --market BTC_4h --out btc_4h.parquet
+    """
+    import pandas as pd
+
+    from trader_pipeline.klines import KlinesParams, build_klines
+    from trader_pipeline.schema import Market, conform
+    from trader_pipeline.schema.tables import KLINES
+    from trader_pipeline.store import parquet_bytes, write_atomic
+
+    params = KlinesParams(source="file", path=str(path))
+    frame, report, _ = build_klines(Market.parse(market), params, as_of=pd.Timestamp.now("UTC"))
+    write_atomic(out, parquet_bytes(conform(frame, KLINES)))
+    click.echo(report.summary())
+    click.echo(f"{len(frame)} candles of {market} in {out}")
+
+
+@click.command()
+@profile_options
+@click.option("--klines", "klines_path", required=True, type=_EXISTING, help="Folder or file of candles.")
+@click.option("--underlying", required=True, type=click.Choice(["BTC", "ETH"]))
+@click.option("--timeframe", default="1h", show_default=True, type=click.Choice(["1h", "4h", "1d"]))
+@click.option("--start", required=True, metavar="DATE", help="First day of decisions (UTC).")
+@click.option("--end", required=True, metavar="DATE", help="Day after the last decision (UTC).")
+@click.option(
+    "--exit-style",
+    default="both",
+    show_default=True,
+    type=click.Choice(["both", "hold_to_expiry", "tp_and_roll"]),
+)
+@click.option("--out", type=_OUT, default=None, help="Folder for the training files (CSV, JSONL).")
+def backtest(
+    profile: str, overrides: tuple[str, ...], klines_path: Path, underlying: str, timeframe: str,
+    start: str, end: str, exit_style: str, out: Path | None,
+) -> None:  # fmt: skip
+    """Backtest the rule-based teacher on any candle files, every decision by itself; optionally export training data.
+
+    \b
+    Example:
+      trader-pipeline backtest --klines ~/candles --underlying BTC --start 2023-10-01 --end 2024-03-14 --out exports
+    """
+    import pandas as pd
+
+    from trader_pipeline.backtest import run_backtest, summarise
+    from trader_pipeline.klines import build_klines
+    from trader_pipeline.schema import Market
+    from trader_pipeline.schema.columns import EXIT_STYLES
+
+    settings = profile_of(profile, overrides, klines=str(klines_path))
+    market, finest = Market(underlying, timeframe), Market(underlying, settings.klines.finest_timeframe)
+    now = pd.Timestamp.now("UTC")
+    candles = {m: build_klines(m, settings.klines, as_of=now)[0] for m in {market, finest}}
+    result = run_backtest(
+        klines=candles[market],
+        fine_klines=candles[finest],
+        market=market,
+        start=utc_day(start),
+        end=utc_day(end),
+        option_params=settings.options,
+        params=settings.backtest,
+        exit_styles=EXIT_STYLES if exit_style == "both" else (exit_style,),
+    )
+    print_table(summarise(result).set_index("exit_style").T.rename_axis("figure").reset_index())
+    if out is None:
+        return
+    if exit_style != "both":
+        raise click.UsageError("--out writes files of both exit styles; leave --exit-style at both")
+    from trader_pipeline.datasets import build_candidate_dataset, build_chain_dataset, export_training_data
+
+    chain = build_chain_dataset(result.steps, candles[market], step=market.step)
+    candidates = build_candidate_dataset(result.steps, result.candidates, candles[market], step=market.step)
+    paths = export_training_data(
+        chain, candidates, underlying=underlying, start=chain["decision_time"].min(),
+        end=chain["decision_time"].max(), output_dir=out, stamp=now, simulated=False,
+    )  # fmt: skip
+    for path in paths:
+        click.echo(path)
+
+
+@click.group()
+def corpus() -> None:
+    """Chat records for fine-tuning."""
+
+
+@corpus.command("build")
+@profile_options
+@click.argument("candidates", nargs=-1, required=True, type=_EXISTING)
+@click.option(
+    "--out", required=True, type=_OUT, help="Folder for the JSONL files; existing ones are kept and refused."
+)
+def corpus_build(profile: str, overrides: tuple[str, ...], candidates: tuple[Path, ...], out: Path) -> None:
+    """Render, split, balance and mix corpora from candidate files (training_candidates_*.csv, or Parquet).
+
+    \b
+    Example:
+      trader-pipeline corpus build exports/training_candidates_*.csv --out corpora
+    """
+    import pandas as pd
+
+    from trader_pipeline.corpora import (
+        build_pick_candidate_corpus,
+        build_trade_or_skip_corpus,
+        check_corpus,
+        corpus_lines,
+        load_stable_instructions,
+        mix_corpora,
+        split_boundaries,
+    )
+    from trader_pipeline.datasets import load_dataset_file
+    from trader_pipeline.schema.tables import CANDIDATE_DATASET, REPLAY_CORPUS
+    from trader_pipeline.store import write_atomic
+
+    settings = profile_of(profile, overrides)
+    frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
+    times = split_boundaries(frame["decision_time"], settings.splits)
+    mixed, table = mix_corpora(
+        build_trade_or_skip_corpus(
+            frame, boundaries=times, split_params=settings.splits, params=settings.render
+        ),
+        build_pick_candidate_corpus(
+            frame, boundaries=times, split_params=settings.splits, params=settings.render
+        ),
+        REPLAY_CORPUS.empty(),
+        load_stable_instructions(),
+        settings.mix,
+    )
+    if findings := check_corpus(mixed):
+        raise ValueError("the corpus is not sound:\n" + "\n".join(f"  {f}" for f in findings[:20]))
+    for split, records in mixed.groupby("split"):
+        path = write_atomic(out / f"{split}.jsonl", "".join(corpus_lines(records)).encode())
+        click.echo(f"{len(records):>6} records  {path}")
+    print_table(table)
+
+
+@click.command()
+@profile_options
+@click.option(
+    "--corpus", "corpus_dir", required=True, type=_EXISTING, help="Folder with train.jsonl and val.jsonl."
+)
+@click.option("--out", required=True, type=_OUT, help="Folder of the adapter; it must not exist.")
+@click.option(
+    "--model", default=None, help="Base model: smollm2-135m-instruct, tiny, a hub id or a local folder."
+)
+@click.option(
+    "--mlflow", "tracking_uri", default=None, help="MLflow tracking address; without it nothing is tracked."
+)
+def train(
+    profile: str,
+    overrides: tuple[str, ...],
+    corpus_dir: Path,
+    out: Path,
+    model: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Fine-tune a LoRA adapter on JSONL chat records; the loss covers the answers alone.
+
+    \b
+    Example:
+      trader-pipeline train --corpus corpora --out adapter --set finetune.max_steps=40
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists; name a new folder for the adapter")
+    import pandas as pd
+
+    from trader_pipeline.corpora import load_corpus_jsonl
+    from trader_pipeline.training.finetune import train_adapter
+    from trader_pipeline.training.tracking import TrackingParams
+
+    settings = profile_of(profile, (*overrides, *([f"model.model_name={model}"] if model else [])))
+    records = [load_corpus_jsonl(corpus_dir / f"{s}.jsonl").assign(split=s) for s in ("train", "val")]
+    result = train_adapter(
+        pd.concat(records, ignore_index=True),
+        model_params=settings.model,
+        params=settings.finetune,
+        output_dir=out,
+        tracking=TrackingParams(tracking_uri=tracking_uri) if tracking_uri else None,
+    )
+    click.echo(f"train loss {result.train_loss:.4f}, validation loss {result.val_loss:.4f} nats per token")
+    click.echo(f"{result.tokens_per_second:.0f} tokens/s; adapter in {result.adapter_dir}")
+
+
+@click.command()
+@profile_options
+@click.option("--adapter", required=True, type=_EXISTING, help="Folder of the adapter.")
+@click.option("--klines", "klines_path", required=True, type=_EXISTING, help="Folder or file of candles.")
+@click.option("--out", type=_OUT, default=None, help="Folder for decisions.csv, metrics.csv and equity.csv.")
+@click.argument("candidates", nargs=-1, required=True, type=_EXISTING)
+def evaluate(
+    profile: str,
+    overrides: tuple[str, ...],
+    adapter: Path,
+    klines_path: Path,
+    out: Path | None,
+    candidates: tuple[Path, ...],
+) -> None:
+    """Score an adapter on the held-out steps of candidate files, and run it in the sequential backtest.
+
+    \b
+    Example:
+      trader-pipeline evaluate --adapter adapter --klines ~/candles exports/training_candidates_*.csv
+    """
+    import pandas as pd
+
+    from trader_pipeline.datasets import load_dataset_file
+    from trader_pipeline.evaluation.adapter import evaluate_adapter
+    from trader_pipeline.evaluation.overview import book_table, held_out_table
+    from trader_pipeline.klines import build_klines
+    from trader_pipeline.schema import Market
+    from trader_pipeline.schema.tables import CANDIDATE_DATASET
+    from trader_pipeline.store import write_atomic
+
+    settings = profile_of(profile, overrides, klines=str(klines_path))
+    frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
+    markets = [m for m in map(Market.parse, settings.markets) if m.underlying in set(frame["underlying"])]
+    finest = {m.key: Market(m.underlying, settings.klines.finest_timeframe) for m in markets}
+    now = pd.Timestamp.now("UTC")
+    result = evaluate_adapter(
+        adapter_dir=adapter,
+        model_params=settings.model,
+        candidates=frame,
+        candles={m.key: build_klines(m, settings.klines, as_of=now)[0] for m in markets},
+        fine_candles={m.key: build_klines(finest[m.key], settings.klines, as_of=now)[0] for m in markets},
+        markets=markets,
+        split_params=settings.splits,
+        render=settings.render,
+        option_params=settings.options,
+        backtest_params=settings.backtest,
+        params=settings.evaluation,
+        progress=lambda text: click.echo(text, err=True),
+    )
+    print_table(held_out_table(result.metrics), "Held-out steps")
+    if len(result.equity):
+        print_table(book_table(result.metrics), "Sequential backtest over the test split")
+    if out is not None:
+        for name in ("decisions", "metrics", "equity"):
+            text = getattr(result, name).to_csv(index=False)
+            click.echo(write_atomic(out / f"{name}.csv", text.encode()))

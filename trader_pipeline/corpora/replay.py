@@ -1,0 +1,119 @@
+"""Corpus kind 3: what a paper trade's decision saw, and whether it should have been made, from the trade's verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pandas as pd
+
+from trader_pipeline.corpora.records import Record, corpus_frame
+from trader_pipeline.corpora.render import SELL_CALL, SKIP, RenderParams, render_replay
+from trader_pipeline.corpora.splits import SplitParams, assign_splits
+from trader_pipeline.corpora.steps import PromptStep, build_prompt_step
+from trader_pipeline.schema.columns import FEATURES
+from trader_pipeline.schema.tables import REPLAY_CORPUS
+
+ANSWERS = {"GOOD": SELL_CALL, "OK": SELL_CALL, "BAD": SKIP}
+
+
+def build_replay_corpus(
+    replay: pd.DataFrame,
+    evaluations: pd.DataFrame,
+    *,
+    boundaries: Mapping[str, pd.Timestamp],
+    split_params: SplitParams | None = None,
+    params: RenderParams | None = None,
+) -> pd.DataFrame:
+    """One record per evaluated trade: GOOD and OK teach SELL_CALL, BAD teaches SKIP. Open trades have no evaluation.
+
+    The prompt is made from `decision_context` alone, so no outcome can get into it (and there is no hindsight variant).
+    A prompt that two trades share is kept once, the first by decision time and trade id.
+
+    Args:
+        replay: rows of PAPER_REPLAY, in any order. evaluations: rows of REPLAY_EVALUATIONS.
+        boundaries: from `split_boundaries`, shared with the other corpora and the evaluation.
+
+    Returns:
+        A frame of REPLAY_CORPUS; a label ends at the trade's `exit_ts`. Purged and sealed trades are not in it.
+
+    Raises:
+        ValueError: a trade id twice, an evaluation without its trade, or a `decision_context` that cannot be read.
+    """
+    split_params, params = split_params or SplitParams(), params or RenderParams()
+    trades = _evaluated_trades(replay, evaluations)
+    contexts = trades[["decision_context", "trade_id"]].itertuples(index=False, name=None)
+    steps = [read_decision_context(text, trade_id=trade_id) for text, trade_id in contexts]
+    if not steps:
+        return REPLAY_CORPUS.empty()
+    trades["step"] = pd.Series(steps, index=trades.index, dtype=object)
+    trades["decision_time"] = pd.DatetimeIndex([s.decision_time for s in steps])
+    trades["split"] = assign_splits(
+        trades["decision_time"], trades["exit_ts"], params=split_params, boundaries=boundaries
+    )
+    usable = trades[trades["split"].isin(["train", "val", "test"])].sort_values(["decision_time", "trade_id"])
+    records: dict[str, Record] = {}
+    columns = usable[["step", "split", "verdict", "exit_ts"]]
+    for step, split, verdict, exit_ts in columns.itertuples(index=False, name=None):
+        record = _record(step, split, verdict, exit_ts, params)
+        records.setdefault(record.user, record)
+    return corpus_frame(list(records.values()), REPLAY_CORPUS)
+
+
+def _record(
+    step: PromptStep, split: str, verdict: str, exit_ts: pd.Timestamp, params: RenderParams
+) -> Record:
+    system, user = render_replay(step, step.candidates[0], params)
+    return Record(
+        kind="replay",
+        split=split,
+        system=system,
+        user=user,
+        assistant=ANSWERS[verdict],
+        underlying=step.underlying,
+        decision_time=step.decision_time,
+        label_end_time=exit_ts,
+        exit_style=step.exit_style,
+    )
+
+
+def read_decision_context(text: str, *, trade_id: str) -> PromptStep:
+    """The step, with its one candidate, from a trade's `decision_context` JSON.
+
+    Raises:
+        ValueError: not JSON, or a field is missing; names the trade and the field.
+    """
+    try:
+        context = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"trade {trade_id}: decision_context is not JSON: {error}") from error
+    try:
+        moment = pd.Timestamp(context["decision_time"])
+        features = {name: context["features"][name] for name in FEATURES}
+        return build_prompt_step(
+            pd.DataFrame([context]),
+            decision_time=moment.tz_convert("UTC"),
+            underlying=context["underlying"],
+            spot=context["spot"],
+            exit_style=context["exit_style"],
+            features=features,
+        )
+    except KeyError as error:
+        raise ValueError(f"trade {trade_id}: decision_context lacks {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"trade {trade_id}: decision_context cannot be read: {error}") from error
+
+
+def _evaluated_trades(replay: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
+    for name, frame in (("replay", replay), ("evaluations", evaluations)):
+        if frame["trade_id"].duplicated().any():
+            raise ValueError(
+                f"{name}: trade {frame['trade_id'][frame['trade_id'].duplicated()].iloc[0]} occurs twice"
+            )
+    unknown = evaluations.loc[~evaluations["trade_id"].isin(replay["trade_id"]), "trade_id"]
+    if len(unknown):
+        raise ValueError(
+            f"evaluation of trade {unknown.iloc[0]}: no such trade in the replay ({len(unknown)} in all)"
+        )
+    columns = ["trade_id", "decision_context", "exit_ts"]
+    return replay[columns].merge(evaluations[["trade_id", "verdict"]], on="trade_id", validate="one_to_one")

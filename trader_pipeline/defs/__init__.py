@@ -1,0 +1,53 @@
+"""The Dagster definitions: one short module a stage, in the order of the data, over plain functions of the stages.
+
+    klines      klines [market], regime_windows, window_klines [market x regime]
+    options     option_chain [market x regime]
+    backtest    backtest_steps, backtest_legs, candidate_outcomes [market x regime]
+    datasets    chain_dataset, candidate_dataset [market x regime], training_exports [market]
+    paper       paper_replay, replay_evaluations [market x regime]
+    corpora     stable, trade_or_skip, pick_candidate, replay, mixed
+    training    lora_adapter
+    evaluation  adapter_evaluation, policy_decisions, policy_equity, run_report
+
+Beside them: partitions, types (dagster-pandas), io_manager, resources, materialise and plots (metadata), staleness,
+automation (jobs, schedule, sensor), run (the whole graph in one process).
+"""
+
+import warnings
+
+import dagster as dg
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+
+from trader_pipeline.defs import (  # noqa: E402
+    backtest,
+    corpora,
+    datasets,
+    evaluation,
+    klines,
+    options,
+    paper,
+    training,
+)
+from trader_pipeline.defs.automation import JOBS, nightly_top_up, stale_windows  # noqa: E402
+from trader_pipeline.defs.io_manager import TableIOManager  # noqa: E402
+from trader_pipeline.defs.resources import PipelineResource  # noqa: E402
+
+STAGES = [klines, options, backtest, datasets, paper, corpora, training, evaluation]
+
+
+def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
+    """The definitions over one profile and data folder."""
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules(STAGES),
+        jobs=JOBS,
+        schedules=[nightly_top_up],
+        sensors=[stale_windows],
+        resources={"pipeline": pipeline, "io_manager": TableIOManager(pipeline=pipeline)},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(PipelineResource.from_environment())

@@ -1,0 +1,99 @@
+"""Jobs per stage group, the nightly top-up, and the sensor that turns newly dated windows into partitions and runs."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from trader_pipeline.defs.klines import closed_windows, register_windows
+from trader_pipeline.defs.partitions import (
+    REFERENCE_MARKET,
+    regime_partitions,
+    window_key,
+)
+from trader_pipeline.defs.resources import PipelineResource
+from trader_pipeline.defs.staleness import stale_partitions
+from trader_pipeline.schema.tables import (
+    BACKTEST_LEGS,
+    BACKTEST_STEPS,
+    CANDIDATE_DATASET,
+    CANDIDATE_OUTCOMES,
+    CHAIN_DATASET,
+    KLINES,
+    OPTION_CHAIN,
+    PAPER_REPLAY,
+    REGIME_WINDOWS,
+    REPLAY_EVALUATIONS,
+    WINDOW_KLINES,
+)
+
+WINDOW_TABLES = (
+    WINDOW_KLINES, OPTION_CHAIN, BACKTEST_STEPS, BACKTEST_LEGS, CANDIDATE_OUTCOMES, CHAIN_DATASET,
+    CANDIDATE_DATASET, PAPER_REPLAY, REPLAY_EVALUATIONS,
+)  # fmt: skip
+"""Every table of a market x regime partition, in the order of the data."""
+
+klines_job = dg.define_asset_job(
+    "klines_job", dg.AssetSelection.assets(KLINES.name),
+    description="Load and clean the candles of a market.",
+)  # fmt: skip
+regimes_job = dg.define_asset_job(
+    "regimes_job", dg.AssetSelection.assets(REGIME_WINDOWS.name),
+    description="Date the regime windows and register them as partitions.",
+)  # fmt: skip
+windows_job = dg.define_asset_job(
+    "windows_job",
+    dg.AssetSelection.assets(*(t.name for t in WINDOW_TABLES)),
+    description="Chains, backtest, datasets and paper replay of one market and window.",
+)
+exports_job = dg.define_asset_job(
+    "exports_job", dg.AssetSelection.assets("training_exports"),
+    description="Write the CSV and JSONL training files of a market.",
+)  # fmt: skip
+corpora_job = dg.define_asset_job(
+    "corpora_job", dg.AssetSelection.groups("corpora"), description="Render, mix and check the corpora."
+)
+adapter_job = dg.define_asset_job(
+    "adapter_job", dg.AssetSelection.groups("training", "evaluation"),
+    description="Fine-tune the adapter, evaluate it, write the report.",
+)  # fmt: skip
+JOBS = [klines_job, regimes_job, windows_job, exports_job, corpora_job, adapter_job]
+
+
+@dg.schedule(job=klines_job, cron_schedule="15 0 * * *", execution_timezone="UTC")
+def nightly_top_up(
+    context: dg.ScheduleEvaluationContext, pipeline: PipelineResource
+) -> Iterator[dg.RunRequest]:
+    """Every night after the daily close: load the candles again where their source changed.
+
+    What depends on them is asked for by `stale_windows`, and only where the content really differs.
+    """
+    candles = [(m,) for m in pipeline.profile.candle_markets]
+    stamp = f"{context.scheduled_execution_time:%Y%m%d}"
+    for (market,) in stale_partitions(pipeline, (KLINES,), candles):
+        yield dg.RunRequest(run_key=f"klines-{market}-{stamp}", partition_key=market)
+
+
+@dg.sensor(jobs=[regimes_job, windows_job], minimum_interval_seconds=60)
+def stale_windows(context: dg.SensorEvaluationContext, pipeline: PipelineResource) -> Iterator[dg.RunRequest]:
+    """Registers newly dated windows and asks for the partitions that are missing or whose inputs changed."""
+    store = pipeline.store
+    reference_candles = store.manifest(KLINES, (REFERENCE_MARKET,))
+    if reference_candles is None:
+        return
+    if next(stale_partitions(pipeline, (REGIME_WINDOWS,), [()]), None) is not None:
+        yield dg.RunRequest(run_key=f"regimes-{reference_candles.content_hash}", job_name=regimes_job.name)
+        return
+    windows = store.read(REGIME_WINDOWS)
+    new = register_windows(context.instance, windows)
+    if new:
+        context.log.info(f"registered {len(new)} windows of {regime_partitions.name}: {', '.join(new)}")
+    wanted = [(m, r) for m in pipeline.profile.candle_markets for r in closed_windows(windows)]
+    state = reference_candles.content_hash
+    for market, regime in stale_partitions(pipeline, WINDOW_TABLES, wanted):
+        candles = store.manifest(KLINES, (market,))
+        if candles is not None:
+            yield dg.RunRequest(
+                run_key=f"{market}-{regime}-{state}-{candles.content_hash}-{pipeline.profile.settings_digest}",
+                job_name=windows_job.name,
+                partition_key=window_key(market, regime),
+            )

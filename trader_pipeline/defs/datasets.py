@@ -1,0 +1,86 @@
+"""Stage 4: chain-level and candidate-level training data, and their CSV/JSONL exports."""
+
+import dagster as dg
+import pandas as pd
+
+from trader_pipeline.datasets import (
+    ExportSettings,
+    build_candidate_dataset,
+    build_chain_dataset,
+    dataset_findings,
+    export_training_data,
+)
+from trader_pipeline.defs.materialise import materialised, table_asset
+from trader_pipeline.defs.partitions import market_of_window, market_partitions, market_regime_partitions
+from trader_pipeline.defs.plots import bars_plot, histogram_plot
+from trader_pipeline.defs.resources import PipelineResource
+from trader_pipeline.schema import Market
+from trader_pipeline.schema.tables import CANDIDATE_DATASET, CHAIN_DATASET
+
+
+@dg.asset(**table_asset(CHAIN_DATASET), partitions_def=market_regime_partitions)
+def chain_dataset(
+    context: dg.AssetExecutionContext, backtest_steps: pd.DataFrame, window_klines: pd.DataFrame
+) -> dg.MaterializeResult:
+    frame = build_chain_dataset(backtest_steps, window_klines, step=_step(context))
+    return materialised(
+        frame, CHAIN_DATASET, metadata={"plot": bars_plot(frame["action"].value_counts(), "action")}
+    )
+
+
+@dg.asset(
+    **table_asset(CANDIDATE_DATASET, checks=("datasets_agree",)),
+    partitions_def=market_regime_partitions,
+)
+def candidate_dataset(
+    context: dg.AssetExecutionContext,
+    backtest_steps: pd.DataFrame,
+    candidate_outcomes: pd.DataFrame,
+    window_klines: pd.DataFrame,
+    chain_dataset: pd.DataFrame,
+) -> dg.MaterializeResult:
+    frame = build_candidate_dataset(backtest_steps, candidate_outcomes, window_klines, step=_step(context))
+    return materialised(
+        frame,
+        CANDIDATE_DATASET,
+        findings={"datasets_agree": dataset_findings(chain_dataset, frame)},
+        metadata={"plot": histogram_plot(frame["pnl_vs_hodl_if_sold"], "P&L against HODL if sold", "USD")},
+    )
+
+
+@dg.asset(
+    group_name="datasets",
+    description="CSV and JSONL files of one market's training data; never overwritten.",
+    kinds={"csv", "json"},
+    partitions_def=market_partitions,
+    ins={
+        "chain_dataset": dg.AssetIn(partition_mapping=market_of_window),
+        "candidate_dataset": dg.AssetIn(partition_mapping=market_of_window),
+    },
+)
+def training_exports(
+    context: dg.AssetExecutionContext,
+    pipeline: PipelineResource,
+    chain_dataset: pd.DataFrame,
+    candidate_dataset: pd.DataFrame,
+) -> dg.MaterializeResult:
+    if not ExportSettings().save_training_data:
+        return dg.MaterializeResult(metadata={"skipped": "SAVE_TRAINING_DATA is off"})
+    paths = export_training_data(
+        chain_dataset,
+        candidate_dataset,
+        underlying=Market.parse(context.partition_key).underlying,
+        start=chain_dataset["decision_time"].min(),
+        end=chain_dataset["decision_time"].max(),
+        output_dir=pipeline.exports_dir,
+        stamp=pd.Timestamp.now("UTC"),
+        simulated=pipeline.simulated(CANDIDATE_DATASET, context.partition_key),
+        parents=pipeline.content_hashes((CHAIN_DATASET, CANDIDATE_DATASET), context.partition_key),
+    )
+    return dg.MaterializeResult(
+        metadata={f"file {i}": dg.MetadataValue.path(str(p)) for i, p in enumerate(paths, start=1)}
+    )
+
+
+def _step(context: dg.AssetExecutionContext) -> pd.Timedelta:
+    return Market.parse(context.partition_key.keys_by_dimension["market"]).step

@@ -1,0 +1,116 @@
+"""What every table asset has in common: its Dagster arguments from the schema, its metadata, its check results."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from trader_pipeline.defs.types import column_schema, dataframe_type
+from trader_pipeline.schema import Table, conform
+from trader_pipeline.store import content_hash
+
+Findings = Mapping[str, Sequence[str]]
+"""Check name to what it found wrong; an empty list is a pass."""
+
+_PREVIEW_ROWS = 5
+_SHOWN_FINDINGS = 20
+
+
+def table_asset(
+    table: Table, *, name: str = "", settings: Sequence[str] = (), checks: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Arguments of `@dg.asset` for an asset that returns a frame of `table`.
+
+    `settings` are the profile sections that steer it (their hashes count as parents); `checks` are blocking.
+    """
+    return {
+        "name": name or table.name,
+        "group_name": table.stage,
+        "description": table.description,
+        "dagster_type": dataframe_type(table),
+        "metadata": _definition_metadata(table, settings),
+        "check_specs": check_specs(name or table.name, checks),
+        "kinds": {"parquet"},
+    }
+
+
+def table_out(table: Table, *, name: str = "", settings: Sequence[str] = ()) -> dg.AssetOut:
+    """The same for one output of a `@dg.multi_asset`."""
+    return dg.AssetOut(
+        key=name or table.name,
+        group_name=table.stage,
+        description=table.description,
+        dagster_type=dataframe_type(table),
+        metadata=_definition_metadata(table, settings),
+        kinds={"parquet"},
+    )
+
+
+def check_specs(asset: str, checks: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in checks]
+
+
+def materialised(
+    frame: pd.DataFrame,
+    table: Table,
+    *,
+    name: str = "",
+    findings: Findings | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> dg.MaterializeResult:
+    """The frame with its data version (content hash), the metadata a person looks at, and the check results.
+
+    Raises:
+        SchemaError: the frame breaks the table's definition; nothing is written.
+    """
+    arrow = conform(frame, table)
+    key = name or table.name
+    return dg.MaterializeResult(
+        asset_key=key,
+        value=frame,
+        data_version=dg.DataVersion(content_hash(arrow)),
+        metadata={
+            "dagster/row_count": arrow.num_rows,
+            **_time_range(frame, table),
+            "preview": dg.MetadataValue.md(_markdown(arrow.slice(0, _PREVIEW_ROWS).to_pandas())),
+            **(metadata or {}),
+        },
+        check_results=[_check_result(key, check, found) for check, found in (findings or {}).items()],
+    )
+
+
+def _check_result(asset: str, check: str, found: Sequence[str]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=check,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{len(found)} findings" if found else "nothing found",
+        metadata={
+            "findings": dg.MetadataValue.md("\n".join(f"- {f}" for f in found[:_SHOWN_FINDINGS]) or "none")
+        },
+    )
+
+
+def _definition_metadata(table: Table, settings: Sequence[str]) -> dict[str, Any]:
+    return {"table": table.name, "settings": list(settings), "dagster/column_schema": column_schema(table)}
+
+
+def _time_range(frame: pd.DataFrame, table: Table) -> dict[str, str]:
+    times = [c.name for c in table.columns if c.name in ("open_time", "decision_time", "entry_ts", "start")]
+    if not times or frame.empty or frame[times[0]].isna().all():
+        return {}
+    return {"first": str(frame[times[0]].min()), "last": str(frame[times[0]].max())}
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    header = f"| {' | '.join(frame.columns)} |\n|{'---|' * len(frame.columns)}\n"
+    return header + "\n".join(
+        f"| {' | '.join(_cell(v) for v in row)} |" for row in frame.itertuples(index=False)
+    )
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")[:120]

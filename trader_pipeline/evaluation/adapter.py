@@ -1,0 +1,145 @@
+"""The whole evaluation of an adapter: held-out steps and sequential backtest, against base model, teacher, rules.
+
+Belongs here: putting `held_out`, `sequential` and the models together. Nothing else loads the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from trader_pipeline.backtest import AlwaysPolicy, BacktestParams, NeverPolicy, RandomPolicy, TeacherPolicy
+from trader_pipeline.corpora.render import PromptStep, RenderParams
+from trader_pipeline.corpora.splits import SplitParams, split_boundaries
+from trader_pipeline.evaluation.held_out import (
+    TEACHER,
+    Chooser,
+    decision_metrics,
+    evaluate_held_out,
+    held_out_steps,
+    paired_differences,
+)
+from trader_pipeline.evaluation.params import EvaluationParams
+from trader_pipeline.evaluation.policies import RULES, Choice, LanguageModelPolicy
+from trader_pipeline.evaluation.sequential import Candles, book_metrics, equity_frame, run_policies
+from trader_pipeline.options.params import OptionParams
+from trader_pipeline.schema import Market
+from trader_pipeline.training.models import ModelParams
+
+ADAPTER, BASE = "adapter", "base model"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Frames of POLICY_DECISIONS, POLICY_METRICS and POLICY_EQUITY (empty without the sequential run)."""
+
+    decisions: pd.DataFrame
+    metrics: pd.DataFrame
+    equity: pd.DataFrame
+
+
+def evaluate_adapter(
+    *,
+    adapter_dir: Path,
+    model_params: ModelParams,
+    candidates: pd.DataFrame,
+    candles: Candles,
+    fine_candles: Candles,
+    markets: Sequence[Market],
+    split_params: SplitParams,
+    render: RenderParams,
+    option_params: OptionParams,
+    backtest_params: BacktestParams,
+    params: EvaluationParams,
+    progress: Callable[[str], Any] = lambda _: None,
+) -> Evaluation:
+    """Score adapter and base model on test steps and, where asked, run all policies over the test stretch.
+
+    `candidates` is `candidate_dataset` of all markets; the splits are computed from it exactly as for the corpora.
+    """
+    boundaries = split_boundaries(candidates["decision_time"], split_params)
+    steps = held_out_steps(candidates, split_params=split_params, boundaries=boundaries, params=params)
+    if not steps:
+        raise ValueError(
+            f"no held-out steps between {boundaries['test']} and {boundaries['sealed']}; use more data"
+        )
+    models = language_models(adapter_dir, model_params, render, params)
+    choosers: dict[str, Chooser] = {name: partial(_by_rule, rule) for name, rule in RULES.items()}
+    for policy in models:
+        progress(f"{policy.name}: {len(steps)} held-out steps")
+        choosers[policy.name] = partial(_in_batches, policy, params.batch_size, progress)
+    decisions = evaluate_held_out(steps, candidates, choosers)
+    metrics = [
+        decision_metrics(decisions, candidates),
+        paired_differences(
+            decisions,
+            candidates,
+            policy=ADAPTER,
+            against=[BASE, *RULES, TEACHER],
+            params=params,
+        ),
+    ]
+    equity = pd.DataFrame()
+    if params.sequential:
+        rules = (
+            TeacherPolicy(backtest_params.score_threshold),
+            NeverPolicy(),
+            AlwaysPolicy(),
+            RandomPolicy(params.seed),
+        )
+        results = run_policies(
+            [*models, *rules],
+            markets=markets,
+            candles=candles,
+            fine_candles=fine_candles,
+            boundaries=boundaries,
+            exit_styles=params.exit_styles,
+            option_params=option_params,
+            params=backtest_params,
+            progress=progress,
+        )
+        equity = equity_frame(results, until=boundaries["sealed"])
+        metrics.append(book_metrics(results, equity))
+    return Evaluation(decisions, pd.concat(metrics, ignore_index=True), equity)
+
+
+def language_models(
+    adapter_dir: Path, model_params: ModelParams, render: RenderParams, params: EvaluationParams
+) -> list[LanguageModelPolicy]:
+    """Adapter and untuned base model as policies."""
+    from trader_pipeline.evaluation.scoring import score_answers
+    from trader_pipeline.training.models import load_adapter, load_base_model
+
+    loaded: Mapping[str, Any] = {
+        ADAPTER: load_adapter(adapter_dir, model_params),
+        BASE: load_base_model(model_params),
+    }
+    return [
+        LanguageModelPolicy(
+            name=name,
+            scorer=partial(score_answers, *model, batch_size=params.batch_size),
+            render=render,
+            shuffles=params.shuffles,
+            seed=params.seed,
+        )
+        for name, model in loaded.items()
+    ]
+
+
+def _by_rule(rule: Callable[[PromptStep], Choice], steps: Sequence[PromptStep]) -> list[Choice]:
+    return [rule(step) for step in steps]
+
+
+def _in_batches(
+    policy: LanguageModelPolicy, size: int, progress: Callable[[str], Any], steps: Sequence[PromptStep]
+) -> list[Choice]:
+    choices: list[Choice] = []
+    for start in range(0, len(steps), 4 * size):
+        choices += policy.choose(steps[start : start + 4 * size])
+        progress(f"{policy.name}: {len(choices)} of {len(steps)} held-out steps")
+    return choices

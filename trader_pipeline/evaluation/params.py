@@ -1,0 +1,27 @@
+"""Settings of the evaluation. Light to import."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EvaluationParams(BaseModel):
+    """How the adapter is judged on held-out steps and as a policy in the sequential backtest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exit_styles: tuple[str, ...] = Field(("hold_to_expiry",), description="exit styles that are evaluated")
+    max_steps: int = Field(
+        120, ge=1, description="held-out steps scored per underlying, evenly spaced in time"
+    )
+    shuffles: int = Field(
+        2, ge=1, description="orders of the candidates that an answer's log-probability is averaged over"
+    )
+    batch_size: int = Field(8, ge=1, description="prompts per forward pass")
+    sequential: bool = Field(
+        True, description="also run the policies in the sequential backtest over the test split"
+    )
+    bootstrap_samples: int = Field(
+        2000, ge=100, description="stationary bootstrap resamples of paired P&L differences"
+    )
+    bootstrap_block: int = Field(10, ge=1, description="mean block length of the bootstrap, in decisions")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the reported intervals")
+    seed: int = Field(11, description="seed of candidate orders, random policy and bootstrap")

@@ -1,0 +1,40 @@
+"""The candles that one regime window may use.
+
+Belongs here: cutting by time. Does not belong here: dating the windows (`klines.regimes`).
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from trader_pipeline.schema import parse_regime
+
+
+class WindowParams(BaseModel):
+    """How far around a window its candles reach."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warm_up_days: int = Field(
+        default=45, ge=0, description="candles before the window, for features and volatility, days"
+    )
+    tail_days: int = Field(
+        default=75, ge=0, description="candles after the window, in which its last chains settle, days"
+    )
+
+
+def slice_window(klines: pd.DataFrame, *, regime: str, params: WindowParams | None = None) -> pd.DataFrame:
+    """Candles of `regime`: from `warm_up_days` before its start until `tail_days` after its end, as far as they exist.
+
+    Raises:
+        ValueError: no candle lies inside the window itself.
+    """
+    params = params or WindowParams()
+    _, start, end = parse_regime(regime)
+    if not ((klines["open_time"] >= start) & (klines["close_time"] <= end)).any():
+        raise ValueError(f"no candle lies inside window {regime}; were the windows dated on other candles?")
+    from_time = start - pd.Timedelta(days=params.warm_up_days)
+    to_time = end + pd.Timedelta(days=params.tail_days)
+    inside = (klines["open_time"] >= from_time) & (klines["close_time"] <= to_time)
+    return klines[inside].reset_index(drop=True)

@@ -1,0 +1,144 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from trader_pipeline.corpora.checks import check_corpus
+from trader_pipeline.corpora.jsonl import corpus_lines
+from trader_pipeline.corpora.pick_candidate import PickParams, build_pick_candidate_corpus
+from trader_pipeline.corpora.reading import first_instrument, listed_candidates
+from trader_pipeline.corpora.render import RenderParams
+from trader_pipeline.corpora.replay import build_replay_corpus, read_decision_context
+from trader_pipeline.corpora.trade_or_skip import build_trade_or_skip_corpus
+from trader_pipeline.schema import conform
+from trader_pipeline.schema.tables import (
+    PICK_CANDIDATE_CORPUS,
+    REPLAY_CORPUS,
+    STABLE_CORPUS,
+    TRADE_OR_SKIP_CORPUS,
+)
+from trader_pipeline_tests.corpora.factories import OUTCOMES, paper_trades
+
+STEP = ["decision_time", "underlying", "exit_style"]
+
+
+def text(frame: pd.DataFrame) -> str:
+    return "".join(corpus_lines(frame))
+
+
+def test_every_kind_conforms_to_its_table(corpora):
+    conform(corpora.trade, TRADE_OR_SKIP_CORPUS)
+    conform(corpora.pick, PICK_CANDIDATE_CORPUS)
+    conform(corpora.replay, REPLAY_CORPUS)
+    conform(corpora.stable, STABLE_CORPUS)
+
+
+def test_trade_or_skip_answers_are_the_teachers_choices(corpora):
+    instrument = corpora.trade["user"].map(first_instrument)
+    joined = corpora.trade.assign(instrument=instrument).merge(
+        corpora.dataset, on=[*STEP, "instrument"], validate="one_to_one"
+    )
+    assert len(joined) == len(corpora.trade)
+    assert (joined["assistant"] == joined["action"]).all()
+    assert joined["assistant"].nunique() == 2
+
+
+def test_pick_answers_point_at_the_teachers_choice(corpora):
+    chosen = corpora.dataset[corpora.dataset["chosen"] == 1].set_index(STEP)["instrument"]
+    for record in corpora.pick.to_dict("records"):
+        expected = chosen.get(tuple(record[name] for name in STEP), None)
+        names = [name for name, _ in listed_candidates(record["user"])]
+        picked = None if record["assistant"] == "NO_TRADE" else names[int(record["assistant"]) - 1]
+        assert picked == expected
+
+
+def test_replay_answers_follow_the_verdict(corpora):
+    replay, evaluations = paper_trades(corpora.dataset)
+    verdict = evaluations.set_index("trade_id")["verdict"]
+    asked = replay.set_index(["symbol", "entry_ts"])["trade_id"]
+    for record in corpora.replay.to_dict("records"):
+        trade = asked[first_instrument(record["user"]), record["decision_time"]]
+        assert record["assistant"] == ("SKIP" if verdict[trade] == "BAD" else "SELL_CALL")
+
+
+def test_nothing_sealed_is_rendered_and_no_label_reaches_a_later_split(corpora):
+    for frame in (corpora.trade, corpora.pick, corpora.replay):
+        assert set(frame["split"]) == {"train", "val", "test"}
+        assert (frame["label_end_time"] < corpora.boundaries["sealed"]).all()
+        assert check_corpus(frame) == []
+
+
+def test_shuffled_input_rows_give_the_same_bytes(corpora):
+    shuffled = corpora.dataset.sample(frac=1, random_state=1)
+    boundaries = corpora.boundaries
+    assert text(build_trade_or_skip_corpus(shuffled, boundaries=boundaries)) == text(corpora.trade)
+    assert text(build_pick_candidate_corpus(shuffled, boundaries=boundaries)) == text(corpora.pick)
+    replay, evaluations = paper_trades(corpora.dataset)
+    shuffled_trades = (f.sample(frac=1, random_state=2) for f in (replay, evaluations))
+    assert text(build_replay_corpus(*shuffled_trades, boundaries=boundaries)) == text(corpora.replay)
+
+
+def test_prompts_do_not_change_when_the_outcomes_change(corpora):
+    rng = np.random.default_rng(5)
+    changed = corpora.dataset.assign(**{c: rng.uniform(0, 50, len(corpora.dataset)) for c in OUTCOMES})
+    trade = build_trade_or_skip_corpus(changed, boundaries=corpora.boundaries)
+    pick = build_pick_candidate_corpus(changed, boundaries=corpora.boundaries)
+    assert text(trade) == text(corpora.trade)
+    assert text(pick) == text(corpora.pick)
+    replay, evaluations = paper_trades(corpora.dataset)
+    moved = replay.assign(pnl_pct=-99.0, exit_price=9.0, covered_return_pct=-99.0, reasoning="it lost")
+    rebuilt = build_replay_corpus(moved, evaluations, boundaries=corpora.boundaries)
+    assert text(rebuilt) == text(corpora.replay)
+
+
+def test_prompts_do_not_change_when_another_candidate_was_chosen(corpora):
+    other = corpora.dataset.assign(chosen=0, reward=0.0)
+    pick = build_pick_candidate_corpus(other, boundaries=corpora.boundaries)
+    assert pick["user"].tolist() == corpora.pick["user"].tolist()
+    assert set(pick["assistant"]) == {"NO_TRADE"}
+
+
+def test_each_shuffle_is_a_record_in_another_order(corpora):
+    frame = build_pick_candidate_corpus(
+        corpora.dataset, boundaries=corpora.boundaries, pick_params=PickParams(shuffles=3)
+    )
+    assert len(corpora.pick) * 2 < len(frame) <= len(corpora.pick) * 3
+    assert frame["record_id"].is_unique
+
+
+def test_hindsight_corpus_is_found_by_the_checks(corpora):
+    frame = build_pick_candidate_corpus(
+        corpora.dataset, boundaries=corpora.boundaries, params=RenderParams(hindsight=True)
+    )
+    rules = {finding.rule for finding in check_corpus(frame)}
+    assert {"hindsight", "answer_readable", "outcome_word"} <= rules
+
+
+def test_no_decisions_give_empty_corpora(corpora):
+    nothing = corpora.dataset.iloc[:0]
+    assert build_trade_or_skip_corpus(nothing, boundaries=corpora.boundaries).empty
+    assert build_pick_candidate_corpus(nothing, boundaries=corpora.boundaries).empty
+    replay, evaluations = paper_trades(nothing)
+    assert build_replay_corpus(replay, evaluations, boundaries=corpora.boundaries).empty
+
+
+def test_an_unreadable_decision_context_is_named():
+    with pytest.raises(ValueError, match="trade t1: decision_context is not JSON"):
+        read_decision_context("{", trade_id="t1")
+    with pytest.raises(ValueError, match="trade t1: decision_context lacks 'decision_time'"):
+        read_decision_context("{}", trade_id="t1")
+
+
+def test_an_evaluation_without_its_trade_is_refused(corpora):
+    replay, evaluations = paper_trades(corpora.dataset)
+    with pytest.raises(ValueError, match="no such trade in the replay"):
+        build_replay_corpus(replay.iloc[1:], evaluations, boundaries=corpora.boundaries)
+
+
+def test_stable_instructions_are_many_unique_short_and_split(corpora):
+    stable = corpora.stable
+    assert len(stable) >= 120
+    assert stable["user"].is_unique
+    assert (stable["user"].str.len() + stable["assistant"].str.len()).max() < 400
+    assert set(stable["split"]) == {"train", "val", "test"}
+    assert stable["split"].eq("train").mean() == pytest.approx(0.7, abs=0.08)
+    assert check_corpus(stable) == []

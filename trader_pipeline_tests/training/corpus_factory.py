@@ -1,0 +1,20 @@
+"""A small corpus with a learnable rule: sell where delta is above 0.3."""
+
+import numpy as np
+import pandas as pd
+
+
+def rule_corpus(train: int = 48, val: int = 12, *, seed: int = 0) -> pd.DataFrame:
+    """Rows of the corpus tables' text columns; every fifth record is a stable instruction with a longer answer."""
+    deltas = np.random.default_rng(seed).uniform(0.1, 0.6, train + val)
+    rows = []
+    for i, delta in enumerate(deltas):
+        split = "train" if i < train else "val"
+        if i % 5 == 4:
+            text = ("stable", "Be brief.", f"What is {i} plus one?", f"{i} plus one is {i + 1}.")
+        else:
+            answer = "SELL_CALL" if delta > 0.3 else "SKIP"
+            user = f"Delta: {delta:.2f}\nReply with exactly one token: SELL_CALL or SKIP."
+            text = ("trade_or_skip", "You decide on covered calls.", user, answer)
+        rows.append((f"r{i:03d}", split, *text))
+    return pd.DataFrame(rows, columns=["record_id", "split", "kind", "system", "user", "assistant"])
