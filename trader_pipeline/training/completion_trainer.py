@@ -24,8 +24,10 @@ class CompletionTrainer(SFTTrainer):
     turn (a newline), which no generated answer ever needs.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, answers: set[str] | None = None, **kwargs: Any) -> None:
+        """`answers`: every answer of the corpus; the mask of the first batch trained on is checked against them."""
         super().__init__(*args, **kwargs)
+        self._unchecked_answers = answers
         self.training_seconds = 0.0
         labels = self.eval_dataset["labels"]
         self._eval_labels_per_row = sum(label != IGNORED for row in labels for label in row) / len(labels)
@@ -65,10 +67,13 @@ class CompletionTrainer(SFTTrainer):
         labels_per_row = (inputs["labels"] != IGNORED).sum() / len(inputs["labels"])
         return loss * labels_per_row / self._eval_labels_per_row, logits, labels
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Count the time of forward and backward passes alone, without validation and checkpoints."""
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Check the first batch's mask; time forward and backward passes alone, without validation and checkpoints."""
+        if self._unchecked_answers is not None:
+            check_mask(inputs, self.processing_class, self._unchecked_answers)
+            self._unchecked_answers = None
         started = time.perf_counter()
-        loss = super().training_step(*args, **kwargs)
+        loss = super().training_step(model, inputs, *args, **kwargs)
         self.training_seconds += time.perf_counter() - started
         return loss
 

@@ -200,13 +200,12 @@ def _build_trainer(
         CompletionTrainer,
         LastStepCallback,
         LogRowCallback,
-        check_mask,
     )
 
     callbacks: list[Any] = [EarlyStoppingCallback(params.early_stopping_patience), LastStepCallback()]
     if tracked is not None:
         callbacks.append(LogRowCallback(lambda entry: tracked.log_rows(_log_rows([entry]))))
-    trainer = CompletionTrainer(
+    return CompletionTrainer(
         model=model,
         args=args,
         train_dataset=Dataset.from_list(chat_records(corpus, "train")),
@@ -214,9 +213,8 @@ def _build_trainer(
         processing_class=tokenizer,
         peft_config=_lora_config(params),
         callbacks=callbacks,
+        answers=set(corpus["assistant"]),
     )
-    check_mask(next(iter(trainer.get_train_dataloader())), tokenizer, set(corpus["assistant"]))
-    return trainer
 
 
 def _lora_config(params: FinetuneParams) -> Any:

@@ -105,6 +105,18 @@ def test_wrong_mask_stops_with_the_tokens_printed(tmp_path, damage):
         check_mask(batch, tokenizer, answers)
 
 
+def test_training_stops_on_the_first_batch_with_a_wrong_mask(tmp_path, monkeypatch):
+    prepare = CompletionTrainer._prepare_dataset
+
+    def train_on_everything(self, *args, **kwargs):
+        return prepare(self, *args, **kwargs).map(lambda record: {"labels": record["input_ids"]})
+
+    monkeypatch.setattr(CompletionTrainer, "_prepare_dataset", train_on_everything)
+    with pytest.raises(ModelError, match=r"loss mask of row 0 is wrong(.|\n)*>>'<\|im_start\|>'<<"):
+        _train(rule_corpus(8, 4), tmp_path)
+    assert not (tmp_path / "adapter").exists()
+
+
 def test_loss_equals_the_stock_trainers_on_the_same_labels(tmp_path):
     corpus = rule_corpus(8, 4)
     ours, _ = _trainer(corpus, tmp_path / "ours")
