@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,9 @@ def run(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str, fo
     pipeline = PipelineResource.from_environment()
     _ = pipeline.profile  # a wrong setting is said before anything is done
     os.environ.setdefault("DAGSTER_HOME", str(prepare_dagster_home(pipeline.root)))
-    with dg.DagsterInstance.get() as instance, _progress() as show:
+    with dg.DagsterInstance.get() as instance:
         try:
-            timings = run_all(pipeline, instance, force=force, show=show)
+            timings = run_all(pipeline, instance, force=force, show=_progress())
         except RunFailedError as error:
             raise click.ClickException(
                 f"{error}\nWhat was built before stays; the same command goes on from there."
@@ -105,28 +106,20 @@ def _set_environment(profile: str, overrides: tuple[str, ...], klines: str, data
             os.environ[f"TRADER_PIPELINE_{name}"] = value
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A live line on a terminal, a line per step elsewhere (a log, CI)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+def _progress() -> Callable[[str, int, int], None]:
+    """One line that is rewritten on a terminal, a line per step elsewhere (a log, CI).
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("starting", total=1)
+    No live display: training draws its own bar.
+    """
+    started = time.monotonic()
+    terminal = sys.stderr.isatty()
 
-        def show(title: str, done: int, total: int) -> None:
-            progress.update(bar, description=title, completed=done, total=total)
-            if not console.is_terminal:
-                console.print(f"[{done + 1}/{total}] {title}", markup=False, highlight=False)
+    def show(title: str, done: int, total: int) -> None:
+        elapsed = time.strftime("%M:%S", time.gmtime(time.monotonic() - started))
+        line = f"{elapsed}  [{done + 1}/{total}] {title}"
+        click.echo(f"\r\033[K{line}" if terminal else line, err=True, nl=not terminal or done + 1 == total)
 
-        yield show
+    return show
 
 
 def _print_summary(

@@ -61,5 +61,8 @@ def print_table(frame: pd.DataFrame, title: str = "") -> None:
     for name in frame.columns:
         table.add_column(str(name), justify="right" if frame[name].dtype.kind in "if" else "left")
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{v:.5g}" if isinstance(v, float) else str(v) for v in row))
-    Console(width=None).print(table)
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # a log has no width of its own
+    console.print(table)

@@ -256,7 +256,6 @@ def evaluate(
         option_params=settings.options,
         backtest_params=settings.backtest,
         params=settings.evaluation,
-        progress=lambda text: click.echo(text, err=True),
     )
     print_table(held_out_table(result.metrics), "Held-out steps")
     if len(result.equity):

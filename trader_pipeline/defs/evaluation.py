@@ -30,7 +30,6 @@ EVALUATION_TABLES = {
     },
 )
 def adapter_evaluation(
-    context: dg.AssetExecutionContext,
     pipeline: PipelineResource,
     candles: dict[str, pd.DataFrame],
     lora_adapter: pd.DataFrame,
@@ -52,7 +51,6 @@ def adapter_evaluation(
         option_params=profile.options,
         backtest_params=profile.backtest,
         params=profile.evaluation,
-        progress=context.log.info,
     )
     accuracy = result.metrics[(result.metrics["metric"] == "accuracy") & (result.metrics["segment"] == "all")]
     yield materialised(

@@ -77,7 +77,8 @@ def run_all(
     # A market's own candles of a window come before the markets that are marked with them.
     tasks = (_window_task(pipeline, m, r) for m, r in sorted(keys, key=lambda k: (k[1].split("_")[1], k[0])))
     runner.extend(tasks, total=len(keys))
-    runner.extend(_export_task(pipeline, m, runner.changed) for m in pipeline.profile.markets)
+    exports = [_export_task(pipeline, m, runner.changed) for m in pipeline.profile.markets]
+    runner.extend(exports, total=len(exports))
     for task in _last_tasks(pipeline, regimes):
         runner.extend([task()])
     return runner.timings

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from trader_pipeline.backtest import AlwaysPolicy, BacktestParams, NeverPolicy, RandomPolicy, TeacherPolicy
 from trader_pipeline.corpora.render import PromptStep, RenderParams
@@ -56,7 +57,6 @@ def evaluate_adapter(
     option_params: OptionParams,
     backtest_params: BacktestParams,
     params: EvaluationParams,
-    progress: Callable[[str], Any] = lambda _: None,
 ) -> Evaluation:
     """Score adapter and base model on test steps and, where asked, run all policies over the test stretch.
 
@@ -71,8 +71,7 @@ def evaluate_adapter(
     models = language_models(adapter_dir, model_params, render, params)
     choosers: dict[str, Chooser] = {name: partial(_by_rule, rule) for name, rule in RULES.items()}
     for policy in models:
-        progress(f"{policy.name}: {len(steps)} held-out steps")
-        choosers[policy.name] = partial(_in_batches, policy, params.batch_size, progress)
+        choosers[policy.name] = partial(_in_batches, policy, params.batch_size)
     decisions = evaluate_held_out(steps, candidates, choosers)
     metrics = [
         decision_metrics(decisions, candidates),
@@ -101,7 +100,6 @@ def evaluate_adapter(
             exit_styles=params.exit_styles,
             option_params=option_params,
             params=backtest_params,
-            progress=progress,
         )
         equity = equity_frame(results, until=boundaries["sealed"])
         metrics.append(book_metrics(results, equity))
@@ -135,11 +133,10 @@ def _by_rule(rule: Callable[[PromptStep], Choice], steps: Sequence[PromptStep]) 
     return [rule(step) for step in steps]
 
 
-def _in_batches(
-    policy: LanguageModelPolicy, size: int, progress: Callable[[str], Any], steps: Sequence[PromptStep]
-) -> list[Choice]:
+def _in_batches(policy: LanguageModelPolicy, size: int, steps: Sequence[PromptStep]) -> list[Choice]:
     choices: list[Choice] = []
-    for start in range(0, len(steps), 4 * size):
-        choices += policy.choose(steps[start : start + 4 * size])
-        progress(f"{policy.name}: {len(choices)} of {len(steps)} held-out steps")
+    with tqdm(total=len(steps), desc=f"{policy.name}, held-out steps", unit="step", disable=None) as bar:
+        for start in range(0, len(steps), size):
+            choices += policy.choose(steps[start : start + size])
+            bar.update(len(choices) - bar.n)
     return choices

@@ -6,10 +6,11 @@ Does not belong here: single decisions (`held_out`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import pandas as pd
+from tqdm import tqdm
 
 from trader_pipeline.backtest import BacktestParams, BacktestResult, Policy, run_backtest
 from trader_pipeline.backtest.summary import summarise_frames
@@ -32,28 +33,24 @@ def run_policies(
     exit_styles: Sequence[str],
     option_params: OptionParams,
     params: BacktestParams,
-    progress: Callable[[str], Any] = lambda _: None,
 ) -> list[BacktestResult]:
     """Each policy's book over the test split of each market; every decision but rolls lies in the test split."""
-    results = []
-    for market in markets:
-        for policy in policies:
-            progress(f"{policy.name} on {market}")
-            results.append(
-                run_backtest(
-                    klines=candles[market.key],
-                    fine_klines=fine_candles[market.key],
-                    market=market,
-                    start=boundaries["test"],
-                    end=boundaries["sealed"],
-                    option_params=option_params,
-                    params=params,
-                    policy=policy,
-                    mode="sequential",
-                    exit_styles=exit_styles,
-                )
-            )
-    return results
+    bar = tqdm(list(product(markets, policies)), desc="books over the test split", unit="book", disable=None)
+    return [
+        run_backtest(
+            klines=candles[market.key],
+            fine_klines=fine_candles[market.key],
+            market=market,
+            start=boundaries["test"],
+            end=boundaries["sealed"],
+            option_params=option_params,
+            params=params,
+            policy=policy,
+            mode="sequential",
+            exit_styles=exit_styles,
+        )
+        for market, policy in bar
+    ]
 
 
 def equity_frame(results: Sequence[BacktestResult], *, until: pd.Timestamp) -> pd.DataFrame:

@@ -7,6 +7,7 @@ records say (`corpora`), how a model is loaded (`models`), what the adapter is w
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -193,7 +194,7 @@ def _build_trainer(
     args: Any,
     tracked: TrackedRun | None,
 ) -> Any:
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
     from transformers import EarlyStoppingCallback
 
     from trader_pipeline.training.completion_trainer import (
@@ -202,6 +203,7 @@ def _build_trainer(
         LogRowCallback,
     )
 
+    disable_progress_bars()  # of the tokenising, which takes moments; training has its own
     callbacks: list[Any] = [EarlyStoppingCallback(params.early_stopping_patience), LastStepCallback()]
     if tracked is not None:
         callbacks.append(LogRowCallback(lambda entry: tracked.log_rows(_log_rows([entry]))))
@@ -253,6 +255,7 @@ def _sft_config(params: FinetuneParams, folder: Path, *, bf16: bool) -> Any:
         use_cpu=not torch.cuda.is_available(),
         bf16=bf16,  # matrix products alone: the weights stay float32
         report_to=[],
+        disable_tqdm=not sys.stderr.isatty(),  # a bar on a terminal, a line a step in a log
         push_to_hub=False,
         dataloader_pin_memory=False,
     )
