@@ -72,6 +72,11 @@ def load_profile(name: str, *, klines: str = "", overrides: dict[str, Any] | Non
         _set(tree, "klines.path", str(Path(klines).absolute()))
     for key, value in (overrides or {}).items():
         _set(tree, key, value)
+    candles = tree.get("klines", {})
+    if candles.get("source") == "file" and not candles.get("path"):
+        raise ValueError(
+            f"profile {name} reads candle files: say where with --klines FOLDER (make run KLINES=FOLDER)"
+        )
     return Profile.from_tree({"name": Path(name).stem, **tree})
 
 

@@ -32,31 +32,47 @@ WINDOW_TABLES = (
 )  # fmt: skip
 """Every table of a market x regime partition, in the order of the data."""
 
-klines_job = dg.define_asset_job(
-    "klines_job", dg.AssetSelection.assets(KLINES.name),
-    description="Load and clean the candles of a market.",
-)  # fmt: skip
-regimes_job = dg.define_asset_job(
-    "regimes_job", dg.AssetSelection.assets(REGIME_WINDOWS.name),
-    description="Date the regime windows and register them as partitions.",
-)  # fmt: skip
-windows_job = dg.define_asset_job(
-    "windows_job",
-    dg.AssetSelection.assets(*(t.name for t in WINDOW_TABLES)),
-    description="Chains, backtest, datasets and paper replay of one market and window.",
-)
-exports_job = dg.define_asset_job(
-    "exports_job", dg.AssetSelection.assets("training_exports"),
-    description="Write the CSV and JSONL training files of a market.",
-)  # fmt: skip
-corpora_job = dg.define_asset_job(
-    "corpora_job", dg.AssetSelection.groups("corpora"), description="Render, mix and check the corpora."
-)
-adapter_job = dg.define_asset_job(
-    "adapter_job", dg.AssetSelection.groups("training", "evaluation"),
-    description="Fine-tune the adapter, evaluate it, write the report.",
-)  # fmt: skip
-JOBS = [klines_job, regimes_job, windows_job, exports_job, corpora_job, adapter_job]
+
+_SELECTIONS = {
+    "klines_job": (["klines"], "Load and clean the candles of a market."),
+    "regimes_job": (["regime_windows"], "Date the regime windows and register them as partitions."),
+    "windows_job": (
+        [t.name for t in WINDOW_TABLES],
+        "Everything of one market and window, chain to verdicts.",
+    ),
+    "options_job": (["option_chain"], "The modelled chains of a market and window."),
+    "backtest_job": (
+        ["backtest_steps", "backtest_legs", "candidate_outcomes"],
+        "The teacher's backtest of a window.",
+    ),
+    "datasets_job": (["chain_dataset", "candidate_dataset"], "Training data of a market and window."),
+    "exports_job": (["training_exports"], "Write the CSV and JSONL training files of a market."),
+    "paper_job": (
+        ["paper_replay", "replay_evaluations"],
+        "Paper replay and verdicts of a market and window.",
+    ),
+}
+"""A job per stage group; where a group's assets are partitioned differently, one for each kind of partition."""
+
+_JOBS = {
+    name: dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description)
+    for name, (assets, description) in _SELECTIONS.items()
+}
+klines_job, regimes_job, windows_job = (_JOBS[name] for name in ("klines_job", "regimes_job", "windows_job"))
+JOBS = [
+    *_JOBS.values(),
+    dg.define_asset_job(
+        "corpora_job", dg.AssetSelection.groups("corpora"), description="Render, mix and check the corpora."
+    ),
+    dg.define_asset_job(
+        "training_job", dg.AssetSelection.groups("training"), description="Fine-tune the adapter."
+    ),
+    dg.define_asset_job(
+        "evaluation_job",
+        dg.AssetSelection.groups("evaluation"),
+        description="Evaluate the adapter and write the report.",
+    ),
+]
 
 
 @dg.schedule(job=klines_job, cron_schedule="15 0 * * *", execution_timezone="UTC")

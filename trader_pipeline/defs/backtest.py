@@ -10,7 +10,7 @@ from trader_pipeline.backtest.checks import candidates_quoted_in_chain, oracle_b
 from trader_pipeline.defs.materialise import check_specs, materialised, table_out
 from trader_pipeline.defs.options import candles_by_market, window_of
 from trader_pipeline.defs.partitions import finest_market, market_regime_partitions
-from trader_pipeline.defs.plots import histogram_plot
+from trader_pipeline.defs.plots import bars_plot, histogram_plot
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.schema.tables import BACKTEST_LEGS, BACKTEST_STEPS, CANDIDATE_OUTCOMES
 
@@ -54,9 +54,14 @@ def backtest(
             "plot": histogram_plot(result.steps["pnl_vs_hodl"], "P&L against HODL per decision", "USD"),
         },
     )
-    yield materialised(result.legs, BACKTEST_LEGS)
+    yield materialised(
+        result.legs,
+        BACKTEST_LEGS,
+        metadata={"plot": bars_plot(result.legs["exit_reason"].value_counts(), "how legs ended")},
+    )
     yield materialised(
         result.candidates,
         CANDIDATE_OUTCOMES,
         findings={"candidates_quoted_in_chain": candidates_quoted_in_chain(result, option_chain)},
+        metadata={"plot": histogram_plot(result.candidates["score"], "the teacher's scores", "0-10")},
     )

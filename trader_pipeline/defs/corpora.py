@@ -1,7 +1,5 @@
 """Stage 6: chat records for fine-tuning, each corpus checked before anything is trained on it."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import pandas as pd
 
@@ -15,7 +13,7 @@ from trader_pipeline.corpora import (
     mix_corpora,
     split_boundaries,
 )
-from trader_pipeline.defs.materialise import materialised, table_asset
+from trader_pipeline.defs.materialise import Findings, materialised, table_asset
 from trader_pipeline.defs.plots import bars_plot
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.schema import Table
@@ -78,7 +76,7 @@ def replay_corpus(
     return _corpus(pipeline, frame, REPLAY_CORPUS)
 
 
-@dg.asset(**table_asset(MIXED_CORPUS, settings=("mix",), checks=_CHECKS))
+@dg.asset(**table_asset(MIXED_CORPUS, settings=("mix", "model"), checks=(*_CHECKS, "masks_are_right")))
 def mixed_corpus(
     pipeline: PipelineResource,
     trade_or_skip_corpus: pd.DataFrame,
@@ -90,21 +88,43 @@ def mixed_corpus(
         trade_or_skip_corpus, pick_candidate_corpus, replay_corpus, stable_corpus, pipeline.profile.mix
     )
     return _corpus(
-        pipeline, frame, MIXED_CORPUS, extra={"mix": dg.MetadataValue.md(table.to_markdown(index=False))}
+        pipeline,
+        frame,
+        MIXED_CORPUS,
+        extra={"mix": dg.MetadataValue.md(table.to_markdown(index=False))},
+        findings={"masks_are_right": _mask_findings(pipeline, frame)},
     )
 
 
+def _mask_findings(pipeline: PipelineResource, frame: pd.DataFrame) -> list[str]:
+    """What keeps a record from being trained on: its length, or an answer that merges with the prompt's tokens."""
+    from trader_pipeline.training.models import load_base_model  # loads torch
+    from trader_pipeline.training.records import CorpusError, check_encodings, check_records
+
+    _, tokenizer = load_base_model(pipeline.model_params)
+    try:
+        check_records(frame)
+        check_encodings(frame, tokenizer, max_length=pipeline.profile.finetune.max_length)
+    except CorpusError as error:
+        return [str(error)]
+    return []
+
+
 def _corpus(
-    pipeline: PipelineResource, frame: pd.DataFrame, table: Table, *, extra: dict[str, object] | None = None
+    pipeline: PipelineResource,
+    frame: pd.DataFrame,
+    table: Table,
+    *,
+    extra: dict[str, object] | None = None,
+    findings: Findings | None = None,
 ) -> dg.MaterializeResult:
     """The corpus as table and as one JSONL file a split, with its findings."""
     paths = _write_jsonl(pipeline, frame, table)
-    findings: Sequence[str] = [str(f) for f in check_corpus(frame)]
     answers = frame["assistant"].where(frame["kind"] != "stable", "(text)").value_counts().head(12)
     return materialised(
         frame,
         table,
-        findings={"corpus_is_sound": findings},
+        findings={"corpus_is_sound": [str(f) for f in check_corpus(frame)], **(findings or {})},
         metadata={
             **paths,
             "splits": dg.MetadataValue.json(

@@ -66,6 +66,7 @@ def training_exports(
 ) -> dg.MaterializeResult:
     if not ExportSettings().save_training_data:
         return dg.MaterializeResult(metadata={"skipped": "SAVE_TRAINING_DATA is off"})
+    simulated = pipeline.is_simulated(CANDIDATE_DATASET, context.partition_key)
     paths = export_training_data(
         chain_dataset,
         candidate_dataset,
@@ -74,11 +75,14 @@ def training_exports(
         end=chain_dataset["decision_time"].max(),
         output_dir=pipeline.exports_dir,
         stamp=pd.Timestamp.now("UTC"),
-        simulated=pipeline.simulated(CANDIDATE_DATASET, context.partition_key),
+        simulated=simulated,
         parents=pipeline.content_hashes((CHAIN_DATASET, CANDIDATE_DATASET), context.partition_key),
     )
     return dg.MaterializeResult(
-        metadata={f"file {i}": dg.MetadataValue.path(str(p)) for i, p in enumerate(paths, start=1)}
+        metadata={
+            "simulated": dg.MetadataValue.bool(simulated),
+            **{f"file {i}": dg.MetadataValue.path(str(p)) for i, p in enumerate(paths, start=1)},
+        }
     )
 
 

@@ -7,9 +7,10 @@ import pandas as pd
 
 from trader_pipeline.defs.materialise import materialised, table_out
 from trader_pipeline.defs.partitions import finest_market
-from trader_pipeline.defs.plots import equity_plot
+from trader_pipeline.defs.plots import bars_plot, equity_plot
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.schema import Market
+from trader_pipeline.schema.columns import NO_TRADE
 from trader_pipeline.schema.tables import POLICY_DECISIONS, POLICY_EQUITY, POLICY_METRICS
 
 _SETTINGS = ("evaluation", "render", "splits", "options", "backtest", "model")
@@ -57,9 +58,17 @@ def adapter_evaluation(
         result.metrics,
         POLICY_METRICS,
         name="adapter_evaluation",
-        metadata={f"accuracy {r.policy} ({r.exit_style})": r.value for r in accuracy.itertuples()},
+        metadata={
+            **{f"accuracy {r.policy} ({r.exit_style})": r.value for r in accuracy.itertuples()},
+            "plot": bars_plot(
+                accuracy.set_index("policy")["value"], "the teacher's answer, share of held-out steps"
+            ),
+        },
     )
-    yield materialised(result.decisions, POLICY_DECISIONS)
+    sold = result.decisions.groupby("policy")["choice"].apply(lambda c: (c != NO_TRADE).mean())
+    yield materialised(
+        result.decisions, POLICY_DECISIONS, metadata={"plot": bars_plot(sold, "share of held-out steps sold")}
+    )
     equity = result.equity if len(result.equity) else POLICY_EQUITY.empty()
     yield materialised(
         equity, POLICY_EQUITY, metadata={"plot": equity_plot(equity, "book over HODL, test split")}

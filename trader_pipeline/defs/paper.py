@@ -7,7 +7,7 @@ from trader_pipeline.backtest import TeacherPolicy, run_backtest
 from trader_pipeline.defs.materialise import materialised, table_asset
 from trader_pipeline.defs.options import candles_by_market, window_of
 from trader_pipeline.defs.partitions import finest_market, market_regime_partitions, partition_path
-from trader_pipeline.defs.plots import bars_plot
+from trader_pipeline.defs.plots import bars_plot, histogram_plot
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.paper import evaluate_trades, replay_paper_trades, summarise_evaluations, write_replay
 from trader_pipeline.schema.tables import PAPER_REPLAY, REPLAY_EVALUATIONS, WINDOW_KLINES
@@ -49,7 +49,14 @@ def paper_replay(
     )
     buffer = pipeline.folder("paper") / "buffer" / partition[0] / f"{partition[1]}.jsonl"
     write_replay(frame, buffer)
-    return materialised(frame, PAPER_REPLAY, metadata={"replay": dg.MetadataValue.path(str(buffer))})
+    return materialised(
+        frame,
+        PAPER_REPLAY,
+        metadata={
+            "replay": dg.MetadataValue.path(str(buffer)),
+            "plot": histogram_plot(frame["pnl_pct"], "P&L against HODL per trade", "% of the coin"),
+        },
+    )
 
 
 @dg.asset(

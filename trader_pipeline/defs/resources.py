@@ -77,8 +77,8 @@ class PipelineResource(dg.ConfigurableResource):
             experiment=f"trader-pipeline-{self.profile.name}",
         )
 
-    def simulated(self, table: Table, market: str) -> bool:
-        """True if any partition of the market's table rests on simulated candles."""
+    def is_simulated(self, table: Table, market: str = "") -> bool:
+        """True if any partition of the table (of the market's, where one is named) rests on simulated candles."""
         return any(m.simulated for m in self._manifests(table, market))
 
     def content_hashes(self, tables: tuple[Table, ...], market: str) -> dict[str, str]:
@@ -86,7 +86,7 @@ class PipelineResource(dg.ConfigurableResource):
         return {reference(t, m.partition): m.content_hash for t in tables for m in self._manifests(t, market)}
 
     def _manifests(self, table: Table, market: str) -> list[Manifest]:
-        own = [p for p in self.store.partitions(table) if p[:1] == (market,)]
+        own = [p for p in self.store.partitions(table) if not market or p[0] == market]
         return [m for m in (self.store.manifest(table, p) for p in own) if m is not None]
 
     def settings_parent(self, section: str) -> str:

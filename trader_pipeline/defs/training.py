@@ -6,7 +6,7 @@ import pandas as pd
 from trader_pipeline.defs.materialise import materialised, table_asset
 from trader_pipeline.defs.plots import losses_plot
 from trader_pipeline.defs.resources import PipelineResource
-from trader_pipeline.schema.tables import TRAINING_LOG
+from trader_pipeline.schema.tables import MIXED_CORPUS, TRAINING_LOG
 
 ADAPTER = "lora_adapter"
 
@@ -27,7 +27,11 @@ def lora_adapter(
         params=pipeline.profile.finetune,
         output_dir=pipeline.adapter_dir,
         tracking=pipeline.tracking,
-        run_tags={"dagster/run_id": context.run_id, "profile": pipeline.profile.name},
+        run_tags={
+            "dagster/run_id": context.run_id,
+            "profile": pipeline.profile.name,
+            "simulated": str(pipeline.is_simulated(MIXED_CORPUS)).lower(),
+        },
     )
     validation = result.log[result.log["split"] == "val"]["loss"]
     findings = (
