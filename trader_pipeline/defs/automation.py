@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from trader_pipeline.defs.klines import closed_windows, register_windows
+from trader_pipeline.defs.klines import register_windows
 from trader_pipeline.defs.partitions import (
     REFERENCE_MARKET,
     regime_partitions,
@@ -12,6 +12,7 @@ from trader_pipeline.defs.partitions import (
 )
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.defs.staleness import stale_partitions
+from trader_pipeline.klines import closed_windows
 from trader_pipeline.schema.tables import (
     BACKTEST_LEGS,
     BACKTEST_STEPS,
@@ -112,4 +113,5 @@ def stale_windows(context: dg.SensorEvaluationContext, pipeline: PipelineResourc
                 run_key=f"{market}-{regime}-{state}-{candles.content_hash}-{pipeline.profile.settings_digest}",
                 job_name=windows_job.name,
                 partition_key=window_key(market, regime),
+                tags={"dagster/max_retries": "2"},
             )

@@ -13,7 +13,13 @@ from trader_pipeline.defs.partitions import (
 )
 from trader_pipeline.defs.plots import candles_plot, regimes_plot
 from trader_pipeline.defs.resources import PipelineResource
-from trader_pipeline.klines import build_klines, date_regime_windows, slice_window, source_hashes
+from trader_pipeline.klines import (
+    build_klines,
+    closed_windows,
+    date_regime_windows,
+    slice_window,
+    source_hashes,
+)
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import KLINES, REGIME_WINDOWS, WINDOW_KLINES
 
@@ -75,11 +81,6 @@ def window_klines(
     regime = context.partition_key.keys_by_dimension["regime"]
     frame = slice_window(klines, regime=regime, params=pipeline.profile.windows)
     return materialised(frame, WINDOW_KLINES, metadata={"plot": candles_plot(frame, context.partition_key)})
-
-
-def closed_windows(windows: pd.DataFrame) -> list[str]:
-    """The windows that are partitions: all but the one still open at the end of the candles."""
-    return windows.loc[~windows["provisional"], "regime"].tolist()
 
 
 def register_windows(instance: dg.DagsterInstance, windows: pd.DataFrame) -> list[str]:

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from trader_pipeline.datasets.exports import ExportSettings
+from trader_pipeline.klines import current_partitions
 from trader_pipeline.profile import Profile
 from trader_pipeline.schema import Table
 from trader_pipeline.settings import EnvironmentSettings, load_profile, parse_overrides
@@ -86,7 +87,7 @@ class PipelineResource(dg.ConfigurableResource):
         return {reference(t, m.partition): m.content_hash for t in tables for m in self._manifests(t, market)}
 
     def _manifests(self, table: Table, market: str) -> list[Manifest]:
-        own = [p for p in self.store.partitions(table) if not market or p[0] == market]
+        own = [p for p in current_partitions(self.store, table) if not market or p[0] == market]
         return [m for m in (self.store.manifest(table, p) for p in own) if m is not None]
 
     def settings_parent(self, section: str) -> str:

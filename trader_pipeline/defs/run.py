@@ -13,10 +13,11 @@ import dagster as dg
 from trader_pipeline.defs import build_definitions
 from trader_pipeline.defs.automation import WINDOW_TABLES
 from trader_pipeline.defs.evaluation import EVALUATION_TABLES
-from trader_pipeline.defs.klines import closed_windows, register_windows
+from trader_pipeline.defs.klines import register_windows
 from trader_pipeline.defs.partitions import window_key
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.defs.staleness import stale_reason
+from trader_pipeline.klines import closed_windows
 from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,

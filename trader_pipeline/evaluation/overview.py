@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from trader_pipeline.klines import current_partitions
 from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
@@ -52,7 +53,7 @@ def run_overview(store: TableStore, markets: Sequence[str]) -> Overview:
 
 def run_manifests(store: TableStore) -> list[Manifest]:
     """The manifest of every table and partition on disk, in the order of the data."""
-    return [m for t in TABLES for p in store.partitions(t) if (m := store.manifest(t, p))]
+    return [m for t in TABLES for p in current_partitions(store, t) if (m := store.manifest(t, p))]
 
 
 def label_balance(store: TableStore, markets: Sequence[str]) -> pd.DataFrame:
@@ -147,7 +148,7 @@ def verdicts(metrics: pd.DataFrame) -> list[str]:
 
 
 def _own(store: TableStore, table: Table, markets: Sequence[str]) -> list[tuple[str, ...]]:
-    return [p for p in store.partitions(table) if p[0] in markets]
+    return [p for p in current_partitions(store, table) if p[0] in markets]
 
 
 def _shares(values: pd.Series, source: str) -> pd.DataFrame:

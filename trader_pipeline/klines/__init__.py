@@ -23,7 +23,7 @@ from trader_pipeline.klines.regimes import RegimeParams, daily_closes, date_regi
 from trader_pipeline.klines.resample import resample_klines
 from trader_pipeline.klines.sample import CoinParams, SampleParams, simulate_klines
 from trader_pipeline.klines.source import KlinesParams, build_klines, source_hashes
-from trader_pipeline.klines.windows import WindowParams, slice_window
+from trader_pipeline.klines.windows import WindowParams, closed_windows, current_partitions, slice_window
 
 __all__ = [
     "CleaningReport",
@@ -36,6 +36,8 @@ __all__ = [
     "WindowParams",
     "build_klines",
     "clean_klines",
+    "closed_windows",
+    "current_partitions",
     "daily_closes",
     "date_regime_windows",
     "find_gaps",

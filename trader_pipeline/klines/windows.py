@@ -1,6 +1,6 @@
 """The candles that one regime window may use.
 
-Belongs here: cutting by time. Does not belong here: dating the windows (`klines.regimes`).
+Belongs here: cutting by time, and which windows count. Does not belong here: dating the windows (`klines.regimes`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from trader_pipeline.schema import parse_regime
+from trader_pipeline.schema import Table, parse_regime
+from trader_pipeline.schema.tables import REGIME_WINDOWS
+from trader_pipeline.store import Partition, TableStore
 
 
 class WindowParams(BaseModel):
@@ -38,3 +40,20 @@ def slice_window(klines: pd.DataFrame, *, regime: str, params: WindowParams | No
     to_time = end + pd.Timedelta(days=params.tail_days)
     inside = (klines["open_time"] >= from_time) & (klines["close_time"] <= to_time)
     return klines[inside].reset_index(drop=True)
+
+
+def closed_windows(windows: pd.DataFrame) -> list[str]:
+    """The windows that are partitions: all of `regime_windows` but the one still open at the end of the candles."""
+    return windows.loc[~windows["provisional"], "regime"].tolist()
+
+
+def current_partitions(store: TableStore, table: Table) -> list[Partition]:
+    """The table's partitions on disk that count: those of windows that are no longer dated are left out.
+
+    When candles or settings change so much that windows are dated anew, the files of the old ones stay where they are.
+    """
+    found = list(store.partitions(table))
+    if store.manifest(REGIME_WINDOWS) is None:
+        return found
+    dated = set(closed_windows(store.read(REGIME_WINDOWS)))
+    return [p for p in found if len(p) < 2 or p[1] in dated]

@@ -8,6 +8,7 @@ from trader_pipeline.store.files import file_sha256, write_atomic
 from trader_pipeline.store.tables import (
     Manifest,
     MissingTableError,
+    Partition,
     TableStore,
     content_hash,
     parquet_bytes,
@@ -18,6 +19,7 @@ from trader_pipeline.store.tables import (
 __all__ = [
     "Manifest",
     "MissingTableError",
+    "Partition",
     "TableStore",
     "content_hash",
     "file_sha256",

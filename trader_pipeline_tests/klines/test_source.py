@@ -94,3 +94,24 @@ def test_importing_the_stage_loads_nothing_heavy() -> None:
     heavy = "{'numba', 'ccxt', 'torch', 'dagster', 'scipy'}"
     code = f"import sys, trader_pipeline.klines; sys.exit(len({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_partitions_of_windows_that_are_no_longer_dated_do_not_count(tmp_path):
+    import pandas as pd
+
+    from trader_pipeline.klines import current_partitions, date_regime_windows, simulate_klines
+    from trader_pipeline.schema.tables import REGIME_WINDOWS, WINDOW_KLINES
+    from trader_pipeline.store import TableStore
+
+    store = TableStore(str(tmp_path))
+    candles = simulate_klines()["BTC"]
+    windows = date_regime_windows(candles)
+    kept, gone = windows["regime"].iloc[0], "bull_20200101_20200201"
+    for regime in (kept, gone):
+        store.write(candles.iloc[:10], WINDOW_KLINES, partition=("BTC_1h", regime), simulated=True)
+    assert len(current_partitions(store, WINDOW_KLINES)) == 2, "nothing has been dated yet"
+    store.write(windows, REGIME_WINDOWS, simulated=True)
+    assert current_partitions(store, WINDOW_KLINES) == [("BTC_1h", kept)]
+    provisional = windows.assign(provisional=True)
+    store.write(pd.DataFrame(provisional), REGIME_WINDOWS, simulated=True)
+    assert current_partitions(store, WINDOW_KLINES) == []

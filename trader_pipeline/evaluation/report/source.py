@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from trader_pipeline.klines import current_partitions
 from trader_pipeline.schema import Table
 from trader_pipeline.store import TableStore
 from trader_pipeline.store.tables import Partition
@@ -28,4 +29,4 @@ class Source:
 
     def windows_of(self, table_: Table, market: str) -> Iterator[Partition]:
         """The market's partitions of a table by market and regime."""
-        return (p for p in self.store.partitions(table_) if p[0] == market)
+        return (p for p in current_partitions(self.store, table_) if p[0] == market)
