@@ -55,7 +55,8 @@ format: $(STAMP) ## rewrite the code in the project's format and fix what lint c
 	$(BIN)/ruff check --fix .
 
 ui: $(STAMP) ## Dagster and MLflow in the browser, on loopback; Ctrl-C stops them
-	$(BIN)/trader-pipeline ui --port-dagster $(PORT_DAGSTER) --port-mlflow $(PORT_MLFLOW)
+	$(BIN)/trader-pipeline ui --profile $(PROFILE) $(if $(KLINES),--klines "$(KLINES)") \
+		--port-dagster $(PORT_DAGSTER) --port-mlflow $(PORT_MLFLOW)
 
 bench: $(STAMP) ## every script in benchmarks/
 	@for script in $(sort $(wildcard benchmarks/*.py)); do \

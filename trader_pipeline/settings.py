@@ -39,6 +39,10 @@ class EnvironmentSettings(BaseSettings):
         description="MLflow tracking address; empty: SQLite in <data_dir>/mlflow",
     )
 
+    mlflow_ui: str = Field(
+        default="http://127.0.0.1:5000", description="address of MLflow's page, for links to runs"
+    )
+
     def tracking_uri(self) -> str:
         return self.mlflow_tracking_uri or f"sqlite:///{self.data_root / 'mlflow' / 'mlflow.db'}"
 
@@ -69,7 +73,7 @@ def load_profile(name: str, *, klines: str = "", overrides: dict[str, Any] | Non
     tree = yaml.safe_load(_profile_text(name)) or {}
     if klines:
         _set(tree, "klines.source", "file")
-        _set(tree, "klines.path", str(Path(klines).absolute()))
+        _set(tree, "klines.path", str(Path(klines).expanduser().absolute()))
     for key, value in (overrides or {}).items():
         _set(tree, key, value)
     candles = tree.get("klines", {})

@@ -79,6 +79,11 @@ def prepare_run(
     Raises:
         ValueError: an empty window, one that the candles do not cover, or settings that contradict each other.
     """
+    for name, frame in (("klines", klines), ("fine_klines", fine_klines)):
+        if missing := [c for c in ("open_time", "open", "close", "close_time") if c not in frame.columns]:
+            raise ValueError(
+                f"{name} lacks the columns {missing}; trader_pipeline.klines.build_klines makes clean candles"
+            )
     times = _checked_times(fine_klines, market, start, end, params)
     check_covered(fine_klines, times, option_params.volatility)
     variances = realised_variance(fine_klines, option_params.volatility)

@@ -40,6 +40,7 @@ def run(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str, fo
       trader-pipeline run --set finetune.max_steps=20 --data-dir data/short
     """
     _set_environment(profile, overrides, klines, data_dir)
+    quieten()
     import dagster as dg
 
     from trader_pipeline.defs.resources import PipelineResource
@@ -90,13 +91,20 @@ def ui(profile: str, klines: str, data_dir: str, port_dagster: int, port_mlflow:
     raise SystemExit(serve(port_dagster, port_mlflow, EnvironmentSettings().data_root))
 
 
+def quieten() -> None:
+    """Warnings of the libraries about their own future are for their users' developers, not for ours."""
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch)\b.*")
+
+
 def _set_environment(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str) -> None:
     """The definitions read the environment alone, in this process and in those that the servers start."""
     import json
 
     values = {
         "PROFILE": profile,
-        "KLINES": str(Path(klines).absolute()) if klines else "",
+        "KLINES": str(Path(klines).expanduser().absolute()) if klines else "",
         "DATA_DIR": data_dir,
     }
     if overrides:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -29,18 +30,28 @@ def klines_import(path: Path, market: str, out: Path) -> None:
 
     \b
     Example:
-      trader-pipeline klines import ~/candles --market BTC_4h --out btc_4h.parquet
+      trader-pipeline klines import ~/candles --market BTC_4h --out BTCUSDT_4h.parquet
     """
     import pandas as pd
 
-    from trader_pipeline.klines import KlinesParams, build_klines
+    from trader_pipeline.klines import KlinesParams, build_klines, source_hashes
     from trader_pipeline.schema import Market, conform
     from trader_pipeline.schema.tables import KLINES
-    from trader_pipeline.store import parquet_bytes, write_atomic
+    from trader_pipeline.store import Manifest, content_hash, parquet_bytes, with_manifest, write_atomic
 
-    params = KlinesParams(source="file", path=str(path))
-    frame, report, _ = build_klines(Market.parse(market), params, as_of=pd.Timestamp.now("UTC"))
-    write_atomic(out, parquet_bytes(conform(frame, KLINES)))
+    wanted = Market.parse(market)
+    params = KlinesParams(source="file", path=str(path), finest_timeframe=wanted.timeframe)
+    frame, report, simulated = build_klines(wanted, params, as_of=pd.Timestamp.now("UTC"))
+    table = conform(frame, KLINES)
+    manifest = Manifest(
+        table=KLINES.name,
+        partition=(wanted.key,),
+        rows=len(frame),
+        content_hash=content_hash(table),
+        simulated=simulated,
+        parents={f"source/{name}": digest for name, digest in source_hashes(wanted, params).items()},
+    )
+    write_atomic(out, parquet_bytes(with_manifest(table, manifest)))
     click.echo(report.summary())
     click.echo(f"{len(frame)} candles of {market} in {out}")
 
@@ -58,10 +69,17 @@ def klines_import(path: Path, market: str, out: Path) -> None:
     show_default=True,
     type=click.Choice(["both", "hold_to_expiry", "tp_and_roll"]),
 )
+@click.option(
+    "--mode",
+    default="independent",
+    show_default=True,
+    type=click.Choice(["independent", "sequential"]),
+    help="Every decision by itself, or one book in sequence.",
+)
 @click.option("--out", type=_OUT, default=None, help="Folder for the training files (CSV, JSONL).")
 def backtest(
     profile: str, overrides: tuple[str, ...], klines_path: Path, underlying: str, timeframe: str,
-    start: str, end: str, exit_style: str, out: Path | None,
+    start: str, end: str, exit_style: str, mode: Literal["independent", "sequential"], out: Path | None,
 ) -> None:  # fmt: skip
     """Backtest the rule-based teacher on any candle files, every decision by itself; optionally export training data.
 
@@ -72,14 +90,15 @@ def backtest(
     import pandas as pd
 
     from trader_pipeline.backtest import run_backtest, summarise
-    from trader_pipeline.klines import build_klines
+    from trader_pipeline.klines import build_klines, source_hashes
     from trader_pipeline.schema import Market
     from trader_pipeline.schema.columns import EXIT_STYLES
 
     settings = profile_of(profile, overrides, klines=str(klines_path))
     market, finest = Market(underlying, timeframe), Market(underlying, settings.klines.finest_timeframe)
     now = pd.Timestamp.now("UTC")
-    candles = {m: build_klines(m, settings.klines, as_of=now)[0] for m in {market, finest}}
+    built = {m: build_klines(m, settings.klines, as_of=now) for m in {market, finest}}
+    candles = {m: frame for m, (frame, _, _) in built.items()}
     result = run_backtest(
         klines=candles[market],
         fine_klines=candles[finest],
@@ -88,20 +107,24 @@ def backtest(
         end=utc_day(end),
         option_params=settings.options,
         params=settings.backtest,
+        mode=mode,
         exit_styles=EXIT_STYLES if exit_style == "both" else (exit_style,),
     )
     print_table(summarise(result).set_index("exit_style").T.rename_axis("figure").reset_index())
     if out is None:
         return
-    if exit_style != "both":
-        raise click.UsageError("--out writes files of both exit styles; leave --exit-style at both")
+    if exit_style != "both" or mode != "independent":
+        raise click.UsageError(
+            "--out writes independent decisions of both exit styles; leave --exit-style and --mode"
+        )
     from trader_pipeline.datasets import build_candidate_dataset, build_chain_dataset, export_training_data
 
     chain = build_chain_dataset(result.steps, candles[market], step=market.step)
     candidates = build_candidate_dataset(result.steps, result.candidates, candles[market], step=market.step)
     paths = export_training_data(
         chain, candidates, underlying=underlying, start=chain["decision_time"].min(),
-        end=chain["decision_time"].max(), output_dir=out, stamp=now, simulated=False,
+        end=chain["decision_time"].max(), output_dir=out, stamp=now, simulated=built[finest][2],
+        parents={f"source/{name}": digest for name, digest in source_hashes(market, settings.klines).items()},
     )  # fmt: skip
     for path in paths:
         click.echo(path)
@@ -211,7 +234,16 @@ def train(
 
 @click.command()
 @profile_options
-@click.option("--adapter", required=True, type=_EXISTING, help="Folder of the adapter.")
+@click.option(
+    "--adapter", required=True, type=_EXISTING, help="Folder of the adapter; its base model is used."
+)
+@click.option(
+    "--timeframe",
+    default="1h",
+    show_default=True,
+    type=click.Choice(["1h", "4h", "1d"]),
+    help="Timeframe with which the candidates were made.",
+)
 @click.option("--klines", "klines_path", required=True, type=_EXISTING, help="Folder or file of candles.")
 @click.option("--out", type=_OUT, default=None, help="Folder for decisions.csv, metrics.csv and equity.csv.")
 @click.argument("candidates", nargs=-1, required=True, type=_EXISTING)
@@ -219,6 +251,7 @@ def evaluate(
     profile: str,
     overrides: tuple[str, ...],
     adapter: Path,
+    timeframe: str,
     klines_path: Path,
     out: Path | None,
     candidates: tuple[Path, ...],
@@ -239,9 +272,9 @@ def evaluate(
     from trader_pipeline.schema.tables import CANDIDATE_DATASET
     from trader_pipeline.store import write_atomic
 
-    settings = profile_of(profile, overrides, klines=str(klines_path))
+    settings = profile_of(profile, (*_base_model_of(adapter), *overrides), klines=str(klines_path))
     frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
-    markets = [m for m in map(Market.parse, settings.markets) if m.underlying in set(frame["underlying"])]
+    markets = [Market(underlying, timeframe) for underlying in sorted(set(frame["underlying"]))]
     finest = {m.key: Market(m.underlying, settings.klines.finest_timeframe) for m in markets}
     now = pd.Timestamp.now("UTC")
     result = evaluate_adapter(
@@ -264,3 +297,13 @@ def evaluate(
         for name in ("decisions", "metrics", "equity"):
             text = getattr(result, name).to_csv(index=False)
             click.echo(write_atomic(out / f"{name}.csv", text.encode()))
+
+
+def _base_model_of(adapter: Path) -> tuple[str, ...]:
+    """The setting that names the base model which the adapter was trained on, where its manifest says so."""
+    import json
+
+    manifest = adapter / "adapter_manifest.json"
+    if not manifest.is_file():
+        return ()
+    return (f"model.model_name={json.loads(manifest.read_text())['model']['model_name']}",)

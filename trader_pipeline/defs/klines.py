@@ -22,6 +22,7 @@ from trader_pipeline.klines import (
 )
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import KLINES, REGIME_WINDOWS, WINDOW_KLINES
+from trader_pipeline.store import TableStore
 
 
 @dg.asset(**table_asset(KLINES, settings=("klines",)), partitions_def=market_partitions)
@@ -29,6 +30,7 @@ def klines(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.
     market = Market.parse(context.partition_key)
     params = pipeline.profile.klines
     frame, report, simulated = build_klines(market, params, as_of=pd.Timestamp.now("UTC"))
+    refuse_mixing(pipeline.store, simulated=simulated)
     return materialised(
         frame,
         KLINES,
@@ -81,6 +83,21 @@ def window_klines(
     regime = context.partition_key.keys_by_dimension["regime"]
     frame = slice_window(klines, regime=regime, params=pipeline.profile.windows)
     return materialised(frame, WINDOW_KLINES, metadata={"plot": candles_plot(frame, context.partition_key)})
+
+
+def refuse_mixing(store: TableStore, *, simulated: bool) -> None:
+    """Simulated and real candles never share a data folder.
+
+    Raises:
+        ValueError: the folder holds candles of the other kind.
+    """
+    for partition in store.partitions(KLINES):
+        manifest = store.manifest(KLINES, partition)
+        if manifest is not None and manifest.simulated != simulated:
+            held, new = ("simulated", "real") if manifest.simulated else ("real", "simulated")
+            raise ValueError(
+                f"{store.root} holds {held} candles; give {new} ones a folder of their own with --data-dir"
+            )
 
 
 def register_windows(instance: dg.DagsterInstance, windows: pd.DataFrame) -> list[str]:

@@ -73,8 +73,10 @@ class PipelineResource(dg.ConfigurableResource):
 
     @property
     def tracking(self) -> TrackingParams:
+        settings = EnvironmentSettings()
         return TrackingParams(
-            tracking_uri=EnvironmentSettings().tracking_uri(),
+            ui_url=settings.mlflow_ui,
+            tracking_uri=settings.tracking_uri(),
             experiment=f"trader-pipeline-{self.profile.name}",
         )
 

@@ -14,7 +14,10 @@ ADAPTER = "lora_adapter"
 @dg.asset(
     **table_asset(
         TRAINING_LOG, name=ADAPTER, settings=("model", "finetune"), checks=("validation_loss_fell",)
-    ),
+    )
+    | {
+        "description": "The LoRA adapter, trained on mixed_corpus, recorded in MLflow; its table is the loss per step."
+    }
 )
 def lora_adapter(
     context: dg.AssetExecutionContext, pipeline: PipelineResource, mixed_corpus: pd.DataFrame

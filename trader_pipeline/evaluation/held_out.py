@@ -146,7 +146,7 @@ def _row(name: str, labelled: LabelledStep, choice: Choice, outcomes: pd.Series)
         "decision_time": step.decision_time,
         "exit_style": step.exit_style,
         "choice": choice.instrument or NO_TRADE,
-        "label": labelled.chosen or NO_TRADE,
+        "teacher_choice": labelled.chosen or NO_TRADE,
         "correct": int(choice.instrument == labelled.chosen),
         "answer_log_probability": choice.log_probability,
         "pnl_vs_hodl": 0.0 if np.isnan(pnl) else pnl,

@@ -11,11 +11,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trader_pipeline.klines.cleaning import CleaningReport, clean_klines
-from trader_pipeline.klines.files import KlineFileError, find_kline_files, load_market_files
+from trader_pipeline.klines.files import KlineFile, KlineFileError, find_kline_files, load_market_files
 from trader_pipeline.klines.resample import resample_klines
 from trader_pipeline.klines.sample import STEP, SampleParams, simulate_klines
 from trader_pipeline.schema import TIMEFRAMES, Market
-from trader_pipeline.store import file_sha256
+from trader_pipeline.store import file_manifest, file_sha256
 
 
 class KlinesParams(BaseModel):
@@ -73,16 +73,26 @@ def build_klines(
         raw = load_market_files(str(params.path), underlying=held.underlying, timeframe=held.timeframe)
         source, step = f"{params.path}, {held.key}", held.step
     clean, report = clean_klines(raw, source=source, step=step, as_of=as_of)
-    return resample_klines(clean, step_from=step, step_to=market.step), report, params.source == "sample"
+    simulated = params.source == "sample" or any(_says_simulated(f) for f in _held_files(market, params))
+    return resample_klines(clean, step_from=step, step_to=market.step), report, simulated
 
 
 def source_hashes(market: Market, params: KlinesParams) -> dict[str, str]:
     """SHA-256 of each file that `build_klines` reads for `market`, by file name; empty for the simulator."""
     if params.source == "sample":
         return {}
+    return {f.path.name: file_sha256(f.path) for f in _held_files(market, params)}
+
+
+def _held_files(market: Market, params: KlinesParams) -> list[KlineFile]:
     held = _held_market(Market(market.underlying, params.finest_timeframe), str(params.path))
-    files = (f for f in find_kline_files(str(params.path)) if f.market == held)
-    return {f.path.name: file_sha256(f.path) for f in files}
+    return [f for f in find_kline_files(str(params.path)) if f.market == held]
+
+
+def _says_simulated(file: KlineFile) -> bool:
+    """A table of this project's own may be handed back as a candle file; its footer says where it came from."""
+    manifest = file_manifest(file.path)
+    return manifest is not None and manifest.simulated
 
 
 def _held_market(wanted: Market, path: str) -> Market:
@@ -93,5 +103,8 @@ def _held_market(wanted: Market, path: str) -> Market:
     }
     if not mine:
         found = ", ".join(f"{f.path.name} ({f.market.key})" for f in files[:10])
-        raise KlineFileError(f"{path}: no candle file of {wanted.key} or finer; found {found}")
+        raise KlineFileError(
+            f"{path}: no candle file of {wanted.key} or finer; found {found}."
+            " Coarser candles can be used with --set klines.finest_timeframe=4h (or 1d)"
+        )
     return max(mine, key=lambda m: m.step)

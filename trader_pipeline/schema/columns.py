@@ -6,7 +6,11 @@ C = Column
 
 
 def _columns(*columns: Column) -> dict[str, Column]:
-    return {c.name: c for c in columns}
+    named = {c.name: c for c in columns}
+    if len(named) != len(columns):
+        names = [c.name for c in columns]
+        raise ValueError(f"columns defined twice: {sorted({n for n in names if names.count(n) > 1})}")
+    return named
 
 
 EXIT_STYLES = ("hold_to_expiry", "tp_and_roll")
@@ -52,7 +56,7 @@ _REGIMES = _columns(
 _OPTIONS = _columns(
     C("decision_time", "timestamp", "moment of the decision; only what was known then may be used"),
     C("underlying", "string", "the coin", allowed=("BTC", "ETH")),
-    C("instrument", "string", "Deribit instrument name; null where nothing was sold"),
+    C("instrument", "string", "Deribit instrument name"),
     C("option_type", "string", "call only, for now", allowed=("call",)),
     C("strike", "float64", "strike price", "USD per coin", above=0),
     C("expiry", "timestamp", "expiry, 08:00 UTC"),
@@ -231,7 +235,11 @@ _TRAINING = _columns(
 _EVALUATION = _columns(
     C("policy", "string", "who decided"),
     C("choice", "string", "instrument chosen, or NO_TRADE"),
-    C("label", "string", "what the corpus teaches for this step: instrument or NO_TRADE"),
+    C(
+        "teacher_choice",
+        "string",
+        "what the teacher did, and so what the corpus teaches: instrument or NO_TRADE",
+    ),
     C(
         "answer_log_probability",
         "float64",
@@ -240,7 +248,7 @@ _EVALUATION = _columns(
         nullable=True,
         maximum=0,
     ),
-    C("correct", "int64", "1 if choice equals label", minimum=0, maximum=1),
+    C("correct", "int64", "1 if choice equals teacher_choice", minimum=0, maximum=1),
     C("metric", "string", "name of the figure"),
     C("segment", "string", "what the figure is over: all or an underlying"),
     C("value", "float64", "the figure"),
@@ -249,15 +257,7 @@ _EVALUATION = _columns(
     C("hodl_usd", "float64", "value of the coins alone", "USD", minimum=0),
 )
 
-COLUMNS: dict[str, Column] = {
-    **_CANDLES,
-    **_REGIMES,
-    **_OPTIONS,
-    **_BACKTEST,
-    **FEATURES,
-    **OPTION_FEATURES,
-    **_PAPER,
-    **_CORPORA,
-    **_TRAINING,
-    **_EVALUATION,
-}
+_GROUPS = (
+    _CANDLES, _REGIMES, _OPTIONS, _BACKTEST, FEATURES, OPTION_FEATURES, _PAPER, _CORPORA, _TRAINING, _EVALUATION,
+)  # fmt: skip
+COLUMNS: dict[str, Column] = _columns(*(column for group in _GROUPS for column in group.values()))

@@ -174,7 +174,7 @@ POLICY_DECISIONS = Table(
     "What each policy answered on each held-out step.",
     ("policy", "underlying", "decision_time", "exit_style"),
     _pick(
-        "policy", "underlying", "decision_time", "exit_style", "choice", "label", "correct",
+        "policy", "underlying", "decision_time", "exit_style", "choice", "teacher_choice", "correct",
         "answer_log_probability", "pnl_vs_hodl",
     ),
 )  # fmt: skip

@@ -11,9 +11,11 @@ from trader_pipeline.store.tables import (
     Partition,
     TableStore,
     content_hash,
+    file_manifest,
     parquet_bytes,
     reference,
     settings_hash,
+    with_manifest,
 )
 
 __all__ = [
@@ -22,9 +24,11 @@ __all__ = [
     "Partition",
     "TableStore",
     "content_hash",
+    "file_manifest",
     "file_sha256",
     "parquet_bytes",
     "reference",
     "settings_hash",
+    "with_manifest",
     "write_atomic",
 ]

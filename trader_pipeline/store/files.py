@@ -30,6 +30,8 @@ def write_atomic(path: str | Path, data: bytes, *, overwrite: bool = False) -> P
             os.replace(temporary, path)
         else:
             os.link(temporary, path)  # fails if the name is taken, where a rename would overwrite
+    except FileExistsError as error:
+        raise FileExistsError(f"{path} exists already; nothing was overwritten, name another file") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

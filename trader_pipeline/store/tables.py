@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -68,6 +69,19 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
+def file_manifest(path: str | Path) -> Manifest | None:
+    """The manifest in a Parquet file's footer; None where the file is none of ours."""
+    if Path(path).suffix != ".parquet":
+        return None
+    text = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY)
+    return Manifest.from_json(text) if text else None
+
+
+def with_manifest(table: pa.Table, manifest: Manifest) -> pa.Table:
+    """The table with the manifest in its metadata, as the store writes it."""
+    return table.replace_schema_metadata({_METADATA_KEY: manifest.to_json()})
+
+
 def settings_hash(settings: Any) -> str:
     """SHA-256 (16 hex digits) of anything that JSON can hold, independent of key order."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -114,7 +128,7 @@ class TableStore:
         )
         self._put(
             self.path(table, partition),
-            parquet_bytes(arrow.replace_schema_metadata({_METADATA_KEY: manifest.to_json()})),
+            parquet_bytes(with_manifest(arrow, manifest)),
         )
         return manifest
 

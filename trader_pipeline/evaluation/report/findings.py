@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from trader_pipeline.backtest import AlwaysPolicy, NeverPolicy, RandomPolicy
-from trader_pipeline.evaluation.adapter import ADAPTER
+from trader_pipeline.evaluation.adapter import ADAPTER, BASE
 from trader_pipeline.evaluation.overview import comparisons
 from trader_pipeline.evaluation.policies import RULES, no_trade
 
@@ -58,6 +58,7 @@ def _pnl_findings(style: str, table: pd.DataFrame, compared: pd.DataFrame) -> It
         named[best] = f"the best trivial baseline ({best})"
     elif best == HODL:
         named = {HODL: "HODL, which is also the best trivial baseline"}
+    named[BASE] = "its untuned base model"
     rows = {row["against"]: row for row in compared[compared["policy"] == ADAPTER].to_dict("records")}
     for against, words in named.items():
         if against in rows:
@@ -65,7 +66,7 @@ def _pnl_findings(style: str, table: pd.DataFrame, compared: pd.DataFrame) -> It
 
 
 def _pnl_finding(style: str, words: str, row: Mapping[Hashable, Any]) -> Finding:
-    ahead = row["standing"] == "ahead of"
+    ahead = row["standing"] == "ahead of" and row["decisions"] >= FEW_DECISIONS
     tie = ", a tie" if row["standing"] == "tied with" else ""
     few = " So few decision times say little either way." if row["decisions"] < FEW_DECISIONS else ""
     return Finding(
