@@ -61,8 +61,18 @@ class Profile(BaseModel):
         return markets
 
     @property
+    def reference_market(self) -> str:
+        """The market on whose candles the regime windows are dated."""
+        return f"BTC_{self.klines.finest_timeframe}"
+
+    @property
     def candle_markets(self) -> tuple[str, ...]:
-        """The markets whose candles are loaded: the profile's, and the finest of each underlying for marks."""
+        """Markets whose candles are loaded: the profile's, the finest of each underlying, and the reference."""
+        return tuple(sorted({*self.window_markets, self.reference_market}))
+
+    @property
+    def window_markets(self) -> tuple[str, ...]:
+        """The markets whose windows are made: the profile's, and the finest of each underlying for marks."""
         finest = (f"{Market.parse(m).underlying}_{self.klines.finest_timeframe}" for m in self.markets)
         return tuple(sorted({*self.markets, *finest}))
 

@@ -70,7 +70,9 @@ def load_profile(name: str, *, klines: str = "", overrides: dict[str, Any] | Non
     """
     from trader_pipeline.profile import Profile
 
-    tree = yaml.safe_load(_profile_text(name)) or {}
+    tree = _parse_yaml(_profile_text(name), f"profile {name}") or {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"profile {name}: a mapping of sections is expected, got a {type(tree).__name__}")
     if klines:
         _set(tree, "klines.source", "file")
         _set(tree, "klines.path", str(Path(klines).expanduser().absolute()))
@@ -95,7 +97,7 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if not separator:
             raise ValueError(f"a setting is KEY=VALUE, for example backtest.size=2; got {pair!r}")
-        overrides[key.strip()] = yaml.safe_load(value)
+        overrides[key.strip()] = _parse_yaml(value, f"setting {key}")
     return overrides
 
 
@@ -112,8 +114,17 @@ def _profile_text(name: str) -> str:
     return files("trader_pipeline.profiles").joinpath(f"{name}.yml").read_text()
 
 
+def _parse_yaml(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{what} is not valid YAML: {error}") from error
+
+
 def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, last = dotted.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ValueError(f"setting {dotted}: {section} is no section")
     tree[last] = value

@@ -44,15 +44,16 @@ def run(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str, fo
     import dagster as dg
 
     from trader_pipeline.defs.resources import PipelineResource
-    from trader_pipeline.defs.run import RunFailedError, run_all
+    from trader_pipeline.defs.run import RunFailedError, run_all, sole_run
     from trader_pipeline.servers import prepare_dagster_home
 
     pipeline = PipelineResource.from_environment()
-    _ = pipeline.profile  # a wrong setting is said before anything is done
+    _ = pipeline.graph_profile  # a wrong setting is said before anything is done
     os.environ.setdefault("DAGSTER_HOME", str(prepare_dagster_home(pipeline.root)))
     with dg.DagsterInstance.get() as instance:
         try:
-            timings = run_all(pipeline, instance, force=force, show=_progress())
+            with sole_run(pipeline):
+                timings = run_all(pipeline, instance, force=force, show=_progress())
         except RunFailedError as error:
             raise click.ClickException(
                 f"{error}\nWhat was built before stays; the same command goes on from there."
@@ -85,10 +86,22 @@ def ui(profile: str, klines: str, data_dir: str, port_dagster: int, port_mlflow:
       trader-pipeline ui --profile full --port-dagster 3100
     """
     _set_environment(profile, (), klines, data_dir)
-    from trader_pipeline.servers import serve
+    from trader_pipeline.servers import prepare_dagster_home, serve
     from trader_pipeline.settings import EnvironmentSettings
 
+    os.environ.setdefault("DAGSTER_HOME", str(prepare_dagster_home(EnvironmentSettings().data_root)))
+    _clear_dead_runs()
     raise SystemExit(serve(port_dagster, port_mlflow, EnvironmentSettings().data_root))
+
+
+def _clear_dead_runs() -> None:
+    import dagster as dg
+
+    from trader_pipeline.defs.run import fail_dead_runs
+
+    with dg.DagsterInstance.get() as instance:
+        if dead := fail_dead_runs(instance):
+            click.echo(f"{dead} runs whose process is gone were marked as failed", err=True)
 
 
 def quieten() -> None:

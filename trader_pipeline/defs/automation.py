@@ -1,18 +1,22 @@
 """Jobs per stage group, the nightly top-up, and the sensor that turns newly dated windows into partitions and runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 import dagster as dg
 
+from trader_pipeline import __version__
 from trader_pipeline.defs.klines import register_windows
 from trader_pipeline.defs.partitions import (
     REFERENCE_MARKET,
+    finest_market,
     regime_partitions,
     window_key,
 )
 from trader_pipeline.defs.resources import PipelineResource
-from trader_pipeline.defs.staleness import stale_partitions
+from trader_pipeline.defs.staleness import stale_partitions, stale_reason
 from trader_pipeline.klines import closed_windows
+from trader_pipeline.schema import Market, Table
 from trader_pipeline.schema.tables import (
     BACKTEST_LEGS,
     BACKTEST_STEPS,
@@ -26,7 +30,9 @@ from trader_pipeline.schema.tables import (
     REPLAY_EVALUATIONS,
     WINDOW_KLINES,
 )
+from trader_pipeline.store import settings_hash
 
+RETRIES = {"dagster/max_retries": "2"}
 WINDOW_TABLES = (
     WINDOW_KLINES, OPTION_CHAIN, BACKTEST_STEPS, BACKTEST_LEGS, CANDIDATE_OUTCOMES, CHAIN_DATASET,
     CANDIDATE_DATASET, PAPER_REPLAY, REPLAY_EVALUATIONS,
@@ -94,24 +100,43 @@ def nightly_top_up(
 def stale_windows(context: dg.SensorEvaluationContext, pipeline: PipelineResource) -> Iterator[dg.RunRequest]:
     """Registers newly dated windows and asks for the partitions that are missing or whose inputs changed."""
     store = pipeline.store
-    reference_candles = store.manifest(KLINES, (REFERENCE_MARKET,))
-    if reference_candles is None:
+    if store.manifest(KLINES, (REFERENCE_MARKET,)) is None:
         return
-    if next(stale_partitions(pipeline, (REGIME_WINDOWS,), [()]), None) is not None:
-        yield dg.RunRequest(run_key=f"regimes-{reference_candles.content_hash}", job_name=regimes_job.name)
+    if reason := stale_reason(pipeline, REGIME_WINDOWS):
+        key = _request_key(pipeline, (REGIME_WINDOWS,), (), REFERENCE_MARKET)
+        context.log.info(f"dating the windows again: {reason}")
+        yield dg.RunRequest(run_key=key, job_name=regimes_job.name, tags=RETRIES)
         return
     windows = store.read(REGIME_WINDOWS)
-    new = register_windows(context.instance, windows)
-    if new:
+    if new := register_windows(context.instance, windows):
         context.log.info(f"registered {len(new)} windows of {regime_partitions.name}: {', '.join(new)}")
-    wanted = [(m, r) for m in pipeline.profile.candle_markets for r in closed_windows(windows)]
-    state = reference_candles.content_hash
+    wanted = [(m, r) for m in pipeline.profile.window_markets for r in closed_windows(windows)]
     for market, regime in stale_partitions(pipeline, WINDOW_TABLES, wanted):
-        candles = store.manifest(KLINES, (market,))
-        if candles is not None:
+        finest = finest_market(Market.parse(market)).key
+        # A coarse market is marked with the finest candles of its window, so those have to be there first.
+        waits = finest != market and stale_reason(pipeline, WINDOW_KLINES, (finest, regime))
+        if store.manifest(KLINES, (market,)) is not None and not waits:
             yield dg.RunRequest(
-                run_key=f"{market}-{regime}-{state}-{candles.content_hash}-{pipeline.profile.settings_digest}",
+                run_key=_request_key(pipeline, WINDOW_TABLES, (market, regime), market, finest),
                 job_name=windows_job.name,
                 partition_key=window_key(market, regime),
-                tags={"dagster/max_retries": "2"},
+                tags=RETRIES,
             )
+
+
+def _request_key(
+    pipeline: PipelineResource, tables: Sequence[Table], partition: tuple[str, ...], *markets: str
+) -> str:
+    """One key for a change from the present tables to the present inputs: it is asked for once, and never again.
+
+    What is on disk belongs to the key, so that settings which return to an earlier state are asked for once more.
+    """
+    store = pipeline.store
+    state = {
+        "code": __version__,
+        "settings": pipeline.profile.settings_digest,
+        "tables": [asdict(m) if (m := store.manifest(t, partition)) else None for t in tables],
+        "candles": [m.content_hash for k in markets if (m := store.manifest(KLINES, (k,)))],
+        "windows": m.content_hash if (m := store.manifest(REGIME_WINDOWS)) else None,
+    }
+    return "-".join(("|".join(partition) or "regimes", settings_hash(state)))

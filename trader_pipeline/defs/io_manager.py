@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import PrivateAttr
 
 from trader_pipeline import __version__
+from trader_pipeline.defs.materialise import FAILED_CHECKS
 from trader_pipeline.defs.partitions import partition_path
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.schema import Table
@@ -21,6 +22,10 @@ CODE_PARENT = "code/trader_pipeline"
 
 def _no_inputs() -> dict[str, dict[str, Manifest]]:
     return defaultdict(dict)
+
+
+class FailedCheckError(ValueError):
+    """An input failed a blocking check when it was made."""
 
 
 class TableIOManager(dg.ConfigurableIOManager):
@@ -44,6 +49,7 @@ class TableIOManager(dg.ConfigurableIOManager):
             parents={ref: m.content_hash for ref, m in inputs.items()} | self._own_parents(context),
             simulated=any(m.simulated for m in inputs.values())
             or _flag(context.output_metadata, "simulated"),
+            failed_checks=context.output_metadata[FAILED_CHECKS].value,
         )
         written: dict[str, dg.MetadataValue] = {
             "path": dg.MetadataValue.path(self.pipeline.store.path(table, partition)),
@@ -58,11 +64,21 @@ class TableIOManager(dg.ConfigurableIOManager):
         assert context.upstream_output is not None
         table = table_of(context.upstream_output.definition_metadata)
         partitions = list(self._wanted(context))
+        if not partitions:
+            raise MissingTableError(
+                f"{table.name} has no partitions yet; date the regime windows and materialise it first"
+            )
         seen = self._inputs[_step(context)]
         for partition in partitions:
             manifest = self.pipeline.store.manifest(table, partition)
             if manifest is None:
                 raise MissingTableError(self._missing(table, partitions))
+            if manifest.failed_checks:
+                checks = ", ".join(manifest.failed_checks)
+                raise FailedCheckError(
+                    f"{reference(table, partition)} failed its check {checks}; nothing is made from it. Mend the cause"
+                    " and materialise it again"
+                )
             seen[reference(table, partition)] = manifest
         if (context.definition_metadata or {}).get("by_market"):
             return {p[0]: self.pipeline.store.read(table, p) for p in partitions}

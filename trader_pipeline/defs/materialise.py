@@ -13,6 +13,9 @@ from trader_pipeline.store import content_hash
 Findings = Mapping[str, Sequence[str]]
 """Check name to what it found wrong; an empty list is a pass."""
 
+FAILED_CHECKS = "failed_checks"
+"""Metadata by which the IO manager learns which blocking checks found something."""
+
 _PREVIEW_ROWS = 5
 _SHOWN_FINDINGS = 20
 
@@ -74,6 +77,9 @@ def materialised(
             "dagster/row_count": arrow.num_rows,
             **_time_range(frame, table),
             "preview": dg.MetadataValue.md(_markdown(arrow.slice(0, _PREVIEW_ROWS).to_pandas())),
+            FAILED_CHECKS: dg.MetadataValue.json(
+                [check for check, found in (findings or {}).items() if found]
+            ),
             **(metadata or {}),
         },
         check_results=[_check_result(key, check, found) for check, found in (findings or {}).items()],

@@ -33,15 +33,18 @@ def option_chain(
         option_params=pipeline.profile.options,
         decision_every_hours=pipeline.profile.backtest.decision_every_hours,
     )
-    crossed = frame[
-        ~((frame["bid_price"] <= frame["mark_price"]) & (frame["mark_price"] <= frame["ask_price"]))
-    ]
     return materialised(
         frame,
         OPTION_CHAIN,
-        findings={"bid_below_mark_below_ask": crossed["instrument"].tolist()},
+        findings={"bid_below_mark_below_ask": crossed_quotes(frame)},
         metadata={"plot": histogram_plot(frame["iv"], f"modelled IV, {context.partition_key}", "annualised")},
     )
+
+
+def crossed_quotes(chain: pd.DataFrame) -> list[str]:
+    """Instruments whose mark does not lie between bid and ask."""
+    inside = (chain["bid_price"] <= chain["mark_price"]) & (chain["mark_price"] <= chain["ask_price"])
+    return chain.loc[~inside, "instrument"].tolist()
 
 
 def window_of(context: dg.AssetExecutionContext) -> tuple[Market, pd.Timestamp, pd.Timestamp]:

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from trader_pipeline.datasets.exports import ExportSettings
+from trader_pipeline.defs.partitions import FINEST_TIMEFRAME
 from trader_pipeline.klines import current_partitions
 from trader_pipeline.profile import Profile
 from trader_pipeline.schema import Table
@@ -39,6 +40,21 @@ class PipelineResource(dg.ConfigurableResource):
         return load_profile(
             self.profile_name, klines=self.klines, overrides=parse_overrides(tuple(self.overrides))
         )
+
+    @cached_property
+    def graph_profile(self) -> Profile:
+        """The profile, checked against what the graph's partitions can express.
+
+        Raises:
+            ValueError: candles of another finest timeframe than the partitions are marked with.
+        """
+        finest = self.profile.klines.finest_timeframe
+        if finest != FINEST_TIMEFRAME:
+            raise ValueError(
+                f"klines.finest_timeframe is {finest}: the asset graph marks with {FINEST_TIMEFRAME} candles; the stage"
+                " commands take any"
+            )
+        return self.profile
 
     @cached_property
     def store(self) -> TableStore:

@@ -4,12 +4,20 @@ Belongs here: the order of runs, progress, what is skipped. Every materialisatio
 page shows the same runs.
 """
 
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
 
+from trader_pipeline.datasets import ExportSettings
 from trader_pipeline.defs import build_definitions
 from trader_pipeline.defs.automation import WINDOW_TABLES
 from trader_pipeline.defs.evaluation import EVALUATION_TABLES
@@ -18,9 +26,10 @@ from trader_pipeline.defs.partitions import window_key
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.defs.staleness import stale_reason
 from trader_pipeline.klines import closed_windows
-from trader_pipeline.schema import Table
+from trader_pipeline.schema import Market, Table
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
+    CHAIN_DATASET,
     KLINES,
     MIXED_CORPUS,
     PAPER_REPLAY,
@@ -35,6 +44,10 @@ from trader_pipeline.schema.tables import (
 from trader_pipeline.store import reference
 
 CORPORA = (STABLE_CORPUS, TRADE_OR_SKIP_CORPUS, PICK_CANDIDATE_CORPUS, REPLAY_CORPUS, MIXED_CORPUS)
+
+
+PROCESS_TAG = "trader_pipeline/process"
+"""Host and process of a run that is executed in the process that asked for it."""
 
 
 class RunFailedError(RuntimeError):
@@ -66,6 +79,10 @@ def run_all(
     Raises:
         RunFailedError: with the failed step's error; what was built before stays, and the next call goes on from there.
     """
+    _ = pipeline.graph_profile
+    fail_dead_runs(instance)
+    for scratch in pipeline.adapter_dir.parent.glob(f".{pipeline.adapter_dir.name}-*"):
+        shutil.rmtree(scratch)  # left by a training that was killed; the lock says that none is under way
     runner = _Runner(build_definitions(pipeline), instance, force, show)
     market_tasks = [_market_task(pipeline, m) for m in pipeline.profile.candle_markets]
     runner.extend(market_tasks, total=len(market_tasks))
@@ -74,15 +91,65 @@ def run_all(
     windows = pipeline.store.read(REGIME_WINDOWS)
     register_windows(instance, windows)
     regimes = closed_windows(windows)
-    keys = [(m, r) for r in regimes for m in pipeline.profile.candle_markets]
+    keys = [(m, r) for r in regimes for m in pipeline.profile.window_markets]
     # A market's own candles of a window come before the markets that are marked with them.
     tasks = (_window_task(pipeline, m, r) for m, r in sorted(keys, key=lambda k: (k[1].split("_")[1], k[0])))
     runner.extend(tasks, total=len(keys))
-    exports = [_export_task(pipeline, m, runner.changed) for m in pipeline.profile.markets]
+    exports = [_export_task(pipeline, m) for m in pipeline.profile.markets]
     runner.extend(exports, total=len(exports))
     for task in _last_tasks(pipeline, regimes):
         runner.extend([task()])
     return runner.timings
+
+
+@contextmanager
+def sole_run(pipeline: PipelineResource) -> Iterator[None]:
+    """Keeps a second run out of the same data folder.
+
+    Raises:
+        RunFailedError: another process is at work there.
+    """
+    with (pipeline.folder("dagster") / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunFailedError(
+                f"another run is at work in {pipeline.root}; wait for it, or give --data-dir"
+            ) from error
+        yield
+
+
+def fail_dead_runs(instance: dg.DagsterInstance) -> int:
+    """Mark runs of this machine whose process is gone as failed: Dagster itself cannot see that they died.
+
+    Left as they are they would count as running for ever and hold up every run queued behind them.
+    """
+    open_states = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    dead = [
+        run
+        for run in instance.get_runs(dg.RunsFilter(statuses=open_states))
+        if PROCESS_TAG in run.tags and not _is_alive(run.tags[PROCESS_TAG])
+    ]
+    for run in dead:
+        instance.report_run_failed(run, "the process that executed this run is gone")
+    return len(dead)
+
+
+def _process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_alive(process: str) -> bool:
+    host, _, pid = process.rpartition(":")
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return int(pid) != os.getpid()  # this process has only just begun
 
 
 class _Runner:
@@ -96,8 +163,6 @@ class _Runner:
         self._job = definitions.resolve_implicit_global_asset_job_def()
         self._instance, self._force, self._show = instance, force, show
         self.timings: list[tuple[str, float]] = []
-        self.changed: set[str] = set()
-        """Markets of which a window was made anew."""
 
     def extend(self, tasks: Sequence[Task] | Iterator[Task], total: int = 1) -> None:
         for done, task in enumerate(tasks):
@@ -114,14 +179,12 @@ class _Runner:
             instance=self._instance,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={"trader_pipeline/reason": (task.reason or "forced")[:200]},
+            tags={"trader_pipeline/reason": (task.reason or "forced")[:200], PROCESS_TAG: _process()},
         )
+        _raise_failed_checks(task, result)
         if not result.success:
             raise RunFailedError(f"{task.title}: {_failure(result)}")
-        _raise_failed_checks(task, result)
         self.timings.append((task.title, time.perf_counter() - started))
-        if isinstance(task.partition, dg.MultiPartitionKey):
-            self.changed.add(str(task.partition.keys_by_dimension["market"]))
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:
@@ -130,7 +193,11 @@ def _failure(result: dg.ExecuteInProcessResult) -> str:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
                 error = error.cause
-            return error.message.strip() if error else "no error recorded"
+            return (
+                re.sub(r"^([\w.]+\.)?\w+(Error|Exception|Violation): ", "", error.message.strip())
+                if error
+                else "?"
+            )
     return "no step failed; see the run in Dagster"
 
 
@@ -158,10 +225,20 @@ def _window_task(pipeline: PipelineResource, market: str, regime: str) -> Task:
     )
 
 
-def _export_task(pipeline: PipelineResource, market: str, changed: set[str]) -> Task:
-    exported = any(pipeline.exports_dir.glob(f"training_dataset_{market.split('_')[0]}_*.csv"))
-    reason = "datasets changed" if market in changed else None if exported else "not exported yet"
-    return Task(f"exports of {market}", ("training_exports",), market, reason)
+def _export_task(pipeline: PipelineResource, market: str) -> Task:
+    return Task(f"exports of {market}", ("training_exports",), market, _export_reason(pipeline, market))
+
+
+def _export_reason(pipeline: PipelineResource, market: str) -> str | None:
+    """None if a whole export of the present tables is there: the candidates' manifest is written last."""
+    if not ExportSettings().save_training_data:
+        return None
+    present = pipeline.content_hashes((CHAIN_DATASET, CANDIDATE_DATASET), market)
+    underlying = Market.parse(market).underlying
+    for path in pipeline.exports_dir.glob(f"training_candidates_{underlying}_*.manifest.json"):
+        if json.loads(path.read_text()).get("parents") == present:
+            return None
+    return "no export of the present datasets"
 
 
 def _last_tasks(pipeline: PipelineResource, regimes: Sequence[str]) -> list[Callable[[], Task]]:

@@ -30,6 +30,9 @@ _UNITS: tuple[tuple[Literal["s", "ms", "us", "ns"], float], ...] = (
 )
 _EARLIEST_EPOCH = 1e8
 
+_ENOUGH_TO_TELL = 24
+"""Candles from which on some must follow one another directly, unless the timeframe is another."""
+
 
 @dataclass(frozen=True)
 class CleaningReport:
@@ -108,6 +111,7 @@ def clean_klines(
     frame = frame[~unfinished].sort_values("open_time", kind="stable")
     frame, duplicates = _without_duplicates(frame)
     clean = frame[KLINES.column_names].reset_index(drop=True)
+    _refuse_other_timeframe(clean, step, source)
     gaps = find_gaps(clean, step=step)
     report = CleaningReport(
         source=source,
@@ -122,6 +126,16 @@ def clean_klines(
         gaps=gaps,
     )
     return clean, report
+
+
+def _refuse_other_timeframe(clean: pd.DataFrame, step: pd.Timedelta, source: str) -> None:
+    """Coarser candles under a finer name would count as known hours before they close."""
+    spacing = clean["open_time"].diff().min()
+    if len(clean) >= _ENOUGH_TO_TELL and spacing > step:
+        raise KlineFileError(
+            f"{source}, column open_time: no two candles are less than {spacing} apart, so not of {step} as the"
+            " file's name says; rename the file after its timeframe"
+        )
 
 
 def find_gaps(

@@ -7,6 +7,7 @@ Does not belong here: judging or repairing values (`klines.cleaning`): what is r
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, int, str]:
         return _read_csv(path)
     except KlineFileError:
         raise
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise KlineFileError(f"{path}: cannot be read as a candle file: {error}") from error
 
 
@@ -194,6 +195,8 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int, str]:
 
 
 def _name_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if twice := sorted({str(c) for c in table.columns[table.columns.duplicated()]}):
+        raise KlineFileError(f"{path}: columns occur twice: {', '.join(twice)}")
     chosen = {name: name for name in (*PRICES, "volume") if name in table.columns}
     _choose(chosen, "open_time", _TIME_NAMES, table)
     _choose(chosen, "quote_volume", _QUOTE_NAMES, table)

@@ -5,6 +5,7 @@ Belongs here: choosing the source. Does not belong here: any rule about values.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -78,10 +79,12 @@ def build_klines(
 
 
 def source_hashes(market: Market, params: KlinesParams) -> dict[str, str]:
-    """SHA-256 of each file that `build_klines` reads for `market`, by file name; empty for the simulator."""
+    """SHA-256 of each file that `build_klines` reads for `market`, by path in the folder; empty for the simulator."""
     if params.source == "sample":
         return {}
-    return {f.path.name: file_sha256(f.path) for f in _held_files(market, params)}
+    root = Path(str(params.path))
+    root = root if root.is_dir() else root.parent
+    return {f.path.relative_to(root).as_posix(): file_sha256(f.path) for f in _held_files(market, params)}
 
 
 def _held_files(market: Market, params: KlinesParams) -> list[KlineFile]:

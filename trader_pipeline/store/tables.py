@@ -43,6 +43,8 @@ class Manifest:
     parents: Mapping[str, str] = field(default_factory=dict)
     """Content hashes of everything the table was made from: `table/partition` and `settings/section`."""
     schema_hash: str = ""
+    failed_checks: Partition = ()
+    """Blocking checks that found something: the table may be looked at, but nothing is made from it."""
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True).encode()
@@ -50,7 +52,8 @@ class Manifest:
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:
         fields: dict[str, Any] = json.loads(text)
-        return cls(**{**fields, "partition": tuple(fields["partition"])})
+        lists = {name: tuple(fields.get(name, ())) for name in ("partition", "failed_checks")}
+        return cls(**{**fields, **lists})
 
 
 def content_hash(table: pa.Table) -> str:
@@ -110,6 +113,7 @@ class TableStore:
         partition: Sequence[str] = (),
         parents: Mapping[str, str] | None = None,
         simulated: bool,
+        failed_checks: Sequence[str] = (),
     ) -> Manifest:
         """Validate `frame`, then replace the partition's file in one step. What was there stays until then.
 
@@ -125,6 +129,7 @@ class TableStore:
             simulated=simulated,
             parents=dict(sorted((parents or {}).items())),
             schema_hash=settings_hash(str(table.arrow_schema)),
+            failed_checks=tuple(failed_checks),
         )
         self._put(
             self.path(table, partition),
@@ -172,6 +177,7 @@ class TableStore:
         return (
             manifest is not None
             and dict(manifest.parents) == dict(parents)
+            and not manifest.failed_checks
             and manifest.schema_hash == settings_hash(str(table.arrow_schema))
         )
 

@@ -3,12 +3,15 @@
 import pandas as pd
 import pytest
 
+from trader_pipeline.corpora import split_boundaries
 from trader_pipeline.defs.automation import WINDOW_TABLES, nightly_top_up, stale_windows
 from trader_pipeline.defs.run import RunFailedError, run_all
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
     KLINES,
     MIXED_CORPUS,
+    POLICY_DECISIONS,
+    POLICY_EQUITY,
     POLICY_METRICS,
     REGIME_WINDOWS,
     TRAINING_LOG,
@@ -44,7 +47,7 @@ def test_whole_graph_from_candle_file_to_report_then_nothing_then_only_what_chan
     assert sorted(store.partitions(CANDIDATE_DATASET)) == sorted(
         (m, r) for m in ("BTC_1h", "BTC_4h") for r in closed
     )
-    assert instance.get_dynamic_partitions("regime") == closed
+    assert sorted(instance.get_dynamic_partitions("regime")) == sorted(closed)
     assert len(store.read(MIXED_CORPUS)) <= 32
     assert {"train", "val"} <= set(store.read(TRAINING_LOG)["split"])
     policies = set(store.read(POLICY_METRICS)["policy"])
@@ -58,6 +61,16 @@ def test_whole_graph_from_candle_file_to_report_then_nothing_then_only_what_chan
         "random",
         "constant 1",
     } <= policies
+    rows = store.read_all(
+        CANDIDATE_DATASET, [p for p in store.partitions(CANDIDATE_DATASET) if p[0] == "BTC_4h"]
+    )
+    boundaries = split_boundaries(rows["decision_time"], pipeline.profile.splits)
+    for frame, column in (
+        (store.read(POLICY_EQUITY), "close_time"),
+        (store.read(POLICY_DECISIONS), "decision_time"),
+    ):
+        assert boundaries["test"] <= frame[column].min()
+        assert frame[column].max() <= boundaries["sealed"]
     assert (pipeline.folder("evaluation") / "report.html").stat().st_size > 100_000
     assert len(list(pipeline.exports_dir.glob("training_*.csv"))) == 2
     assert not store.manifest(KLINES, ("BTC_1h",)).simulated
@@ -73,12 +86,13 @@ def test_whole_graph_from_candle_file_to_report_then_nothing_then_only_what_chan
     again = made(run_all(edited, instance))
     after = {p: store.manifest(WINDOW_KLINES, p).content_hash for p in store.partitions(WINDOW_KLINES)}
     changed = {p for p in before if before[p] != after.get(p)}
-    assert changed
-    assert changed < set(before)
+    held = {r for m, r in before if m == "BTC_1h" and _holds(store.read(WINDOW_KLINES, (m, r)), moment)}
+    assert {r for m, r in changed if m == "BTC_1h"} == held
+    assert held
+    assert len(held) < len(closed)
+    # Both markets are marked with the hourly candles, so both are made anew for these windows and for no other.
     rebuilt = {tuple(t.split(" ")) for t in again if t.startswith(("BTC_1h ", "BTC_4h "))}
-    assert rebuilt == changed
-    held = {p for p in before if _holds(store.read(WINDOW_KLINES, p), moment)}
-    assert changed == held
+    assert rebuilt == {(m, r) for m in ("BTC_1h", "BTC_4h") for r in held}
 
 
 def _holds(candles: pd.DataFrame, moment: pd.Timestamp) -> bool:
@@ -126,7 +140,8 @@ def test_sensor_asks_for_regimes_then_registers_windows_and_asks_for_their_runs(
         instance.get_dynamic_partitions("regime")
     ) == set(known)
     assert set(instance.get_dynamic_partitions("regime")) == set(known)
-    assert len(requests) == 2 * len(known)
+    # BTC_4h is marked with BTC_1h's candles of the same window, so it waits for those.
+    assert [r.partition_key.split("|")[0] for r in requests] == ["BTC_1h"] * len(known)
     assert {r.job_name for r in requests} == {"windows_job"}
     assert len({r.run_key for r in requests}) == len(requests)
 
@@ -137,7 +152,101 @@ def test_sensor_asks_for_regimes_then_registers_windows_and_asks_for_their_runs(
         instance=instance,
     )
     assert done.success
-    assert request.partition_key not in {r.partition_key for r in evaluate()}
+    after = evaluate()
+    assert request.partition_key not in {r.partition_key for r in after}
+    assert request.partition_key.replace("BTC_1h", "BTC_4h") in {r.partition_key for r in after}
+    assert all(r.tags["dagster/max_retries"] == "2" for r in after)
+
+
+def test_sensor_asks_again_when_settings_change_and_when_they_change_back(make_pipeline, instance):
+    import dagster as dg
+
+    from trader_pipeline.defs import build_definitions
+
+    def evaluate(pipeline):
+        return [
+            r.run_key for r in stale_windows(dg.build_sensor_context(instance=instance), pipeline=pipeline)
+        ]
+
+    def date_windows(pipeline):
+        job = build_definitions(pipeline).resolve_implicit_global_asset_job_def()
+        job.execute_in_process(asset_selection=[dg.AssetKey("regime_windows")], instance=instance)
+
+    first, other = make_pipeline(), make_pipeline(overrides=["regimes.fall=0.2"])
+    job = build_definitions(first).resolve_implicit_global_asset_job_def()
+    job.execute_in_process(asset_selection=[dg.AssetKey("klines")], partition_key="BTC_1h", instance=instance)
+    keys = []
+    for pipeline in (first, other, first):
+        (key,) = evaluate(pipeline)
+        assert evaluate(pipeline) == [key], "the same state asks under the same key"
+        keys.append(key)
+        date_windows(pipeline)
+    assert len(set(keys)) == 3
+
+
+def test_failed_check_is_not_passed_over_by_running_again(make_pipeline, instance, monkeypatch):
+    from trader_pipeline.defs import options
+
+    pipeline = make_pipeline()
+    monkeypatch.setattr(options, "crossed_quotes", lambda chain: ["BTC-1JAN21-30000-C"])
+    for _ in range(2):
+        with pytest.raises(RunFailedError, match=r"bid_below_mark_below_ask.*BTC-1JAN21-30000-C"):
+            run_all(pipeline, instance)
+    assert not list(pipeline.store.partitions(CANDIDATE_DATASET))
+
+
+def test_runs_of_processes_that_are_gone_are_marked_as_failed(instance):
+    import dagster as dg
+
+    from trader_pipeline.defs.run import PROCESS_TAG, _process, fail_dead_runs
+
+    host = _process().split(":")[0]
+    dead = instance.create_run_for_job(_empty_job(), tags={PROCESS_TAG: f"{host}:999999999"})
+    elsewhere = instance.create_run_for_job(_empty_job(), tags={PROCESS_TAG: "another-machine:1"})
+    queued = instance.create_run_for_job(_empty_job())
+    assert fail_dead_runs(instance) == 1
+    states = {r.run_id: instance.get_run_by_id(r.run_id).status for r in (dead, elsewhere, queued)}
+    assert states[dead.run_id] == dg.DagsterRunStatus.FAILURE
+    assert {states[elsewhere.run_id], states[queued.run_id]} == {dg.DagsterRunStatus.NOT_STARTED}
+
+
+def _empty_job():
+    import dagster as dg
+
+    @dg.job
+    def nothing():
+        pass
+
+    return nothing
+
+
+def test_second_run_on_a_folder_is_kept_out(make_pipeline):
+    from trader_pipeline.defs.run import sole_run
+
+    pipeline = make_pipeline()
+    with (
+        sole_run(pipeline),
+        pytest.raises(RunFailedError, match="another run is at work"),
+        sole_run(pipeline),
+    ):
+        pass
+
+
+def test_candles_of_the_other_kind_are_refused_in_the_same_folder(make_pipeline, instance):
+    pipeline = make_pipeline()
+    run_candles(pipeline, instance)
+    simulated = make_pipeline(klines="")
+    with pytest.raises(RunFailedError, match="holds real candles; give simulated ones a folder of their own"):
+        run_all(simulated, instance)
+
+
+def run_candles(pipeline, instance):
+    import dagster as dg
+
+    from trader_pipeline.defs import build_definitions
+
+    job = build_definitions(pipeline).resolve_implicit_global_asset_job_def()
+    job.execute_in_process(asset_selection=[dg.AssetKey("klines")], partition_key="BTC_1h", instance=instance)
 
 
 def test_nightly_schedule_asks_only_for_candles_whose_files_changed(

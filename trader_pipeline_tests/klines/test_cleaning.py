@@ -162,3 +162,14 @@ def test_cleaning_is_idempotent_and_blind_to_order(hours: list[int], random: obj
     pd.testing.assert_frame_equal(again, clean)
     assert (report.sorted_rows, report.duplicates, report.offset_times) == (0, 0, 0)
     assert len(clean) == len(set(hours))
+
+
+def test_four_hour_candles_under_an_hourly_name_are_refused():
+    """Their close would count as known three hours before it was."""
+    times = pd.date_range("2024-01-01", periods=30, freq="4h", tz="UTC")
+    raw = pd.DataFrame(
+        {"open_time": times, "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 1.0}
+    )
+    with pytest.raises(KlineFileError, match=r"less than 0 days 04:00:00 apart.*rename the file"):
+        clean_klines(raw, source="BTCUSDT_1h.csv", step=pd.Timedelta(hours=1))
+    assert len(clean_klines(raw, source="BTCUSDT_4h.csv", step=pd.Timedelta(hours=4))[0]) == 30
