@@ -72,6 +72,9 @@ def test_stages_one_after_the_other_without_dagster(candle_folder, tmp_path):
     )
     assert "validation loss" in text
     assert (adapter / "adapter_model.safetensors").is_file()
+    assert (adapter / "splits.json").read_bytes() == (corpora / "splits.json").read_bytes()
+    again = call("corpus", "build", candidates, "--out", corpora)
+    assert "already" in again.output
     assert "exists" in call("train", "--corpus", corpora, "--out", adapter, "--model", "tiny").output
 
     text = succeed(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from trader_pipeline.cli.options import print_table, profile_of, profile_options, utc_day
 
+SPLITS_FILE = "splits.json"
 _EXISTING = click.Path(exists=True, path_type=Path)
 _OUT = click.Path(path_type=Path)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @click.group()
@@ -151,6 +155,7 @@ def corpus_build(profile: str, overrides: tuple[str, ...], candidates: tuple[Pat
     import pandas as pd
 
     from trader_pipeline.corpora import (
+        boundaries_to_json,
         build_pick_candidate_corpus,
         build_trade_or_skip_corpus,
         check_corpus,
@@ -163,6 +168,7 @@ def corpus_build(profile: str, overrides: tuple[str, ...], candidates: tuple[Pat
     from trader_pipeline.schema.tables import CANDIDATE_DATASET, REPLAY_CORPUS
     from trader_pipeline.store import write_atomic
 
+    _refuse_existing(out, "train.jsonl", "val.jsonl", SPLITS_FILE)
     settings = profile_of(profile, overrides)
     frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
     times = split_boundaries(frame["decision_time"], settings.splits)
@@ -182,6 +188,7 @@ def corpus_build(profile: str, overrides: tuple[str, ...], candidates: tuple[Pat
     for split, records in mixed.groupby("split"):
         path = write_atomic(out / f"{split}.jsonl", "".join(corpus_lines(records)).encode())
         click.echo(f"{len(records):>6} records  {path}")
+    write_atomic(out / SPLITS_FILE, boundaries_to_json(times).encode())
     print_table(table)
 
 
@@ -216,6 +223,7 @@ def train(
     import pandas as pd
 
     from trader_pipeline.corpora import load_corpus_jsonl
+    from trader_pipeline.store import write_atomic
     from trader_pipeline.training.finetune import train_adapter
     from trader_pipeline.training.tracking import TrackingParams
 
@@ -228,6 +236,8 @@ def train(
         output_dir=out,
         tracking=TrackingParams(tracking_uri=tracking_uri) if tracking_uri else None,
     )
+    if (corpus_dir / SPLITS_FILE).is_file():
+        write_atomic(result.adapter_dir / SPLITS_FILE, (corpus_dir / SPLITS_FILE).read_bytes())
     click.echo(f"train loss {result.train_loss:.4f}, validation loss {result.val_loss:.4f} nats per token")
     click.echo(f"{result.tokens_per_second:.0f} tokens/s; adapter in {result.adapter_dir}")
 
@@ -272,6 +282,8 @@ def evaluate(
     from trader_pipeline.schema.tables import CANDIDATE_DATASET
     from trader_pipeline.store import write_atomic
 
+    if out is not None:
+        _refuse_existing(out, "decisions.csv", "metrics.csv", "equity.csv")
     settings = profile_of(profile, (*_base_model_of(adapter), *overrides), klines=str(klines_path))
     frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
     markets = [Market(underlying, timeframe) for underlying in sorted(set(frame["underlying"]))]
@@ -289,6 +301,7 @@ def evaluate(
         option_params=settings.options,
         backtest_params=settings.backtest,
         params=settings.evaluation,
+        boundaries=_boundaries_of(adapter),
     )
     print_table(held_out_table(result.metrics), "Held-out steps")
     if len(result.equity):
@@ -297,6 +310,27 @@ def evaluate(
         for name in ("decisions", "metrics", "equity"):
             text = getattr(result, name).to_csv(index=False)
             click.echo(write_atomic(out / f"{name}.csv", text.encode()))
+
+
+def _refuse_existing(folder: Path, *names: str) -> None:
+    """Say so before the work, not after it."""
+    if taken := [name for name in names if (folder / name).exists()]:
+        raise FileExistsError(f"{folder} holds {', '.join(taken)} already; name another folder")
+
+
+def _boundaries_of(adapter: Path) -> dict[str, pd.Timestamp] | None:
+    """The split boundaries of the corpus that the adapter was trained on, if they came with it."""
+    from trader_pipeline.corpora import boundaries_from_json
+
+    path = adapter / SPLITS_FILE
+    if not path.is_file():
+        click.echo(
+            f"{path} is missing: the splits are computed from these candidates. If the adapter was trained on others,"
+            " held-out steps may be among what it was trained on.",
+            err=True,
+        )
+        return None
+    return boundaries_from_json(path.read_text())
 
 
 def _base_model_of(adapter: Path) -> tuple[str, ...]:

@@ -12,7 +12,14 @@ from trader_pipeline.corpora.mixing import MixParams, mix_corpora
 from trader_pipeline.corpora.pick_candidate import PickParams, build_pick_candidate_corpus
 from trader_pipeline.corpora.render import RenderParams
 from trader_pipeline.corpora.replay import build_replay_corpus
-from trader_pipeline.corpora.splits import SplitParams, assign_splits, split_boundaries, split_counts
+from trader_pipeline.corpora.splits import (
+    SplitParams,
+    assign_splits,
+    boundaries_from_json,
+    boundaries_to_json,
+    split_boundaries,
+    split_counts,
+)
 from trader_pipeline.corpora.stable import load_stable_instructions
 from trader_pipeline.corpora.trade_or_skip import build_trade_or_skip_corpus
 
@@ -24,6 +31,8 @@ __all__ = [
     "SplitParams",
     "assign_splits",
     "baselines",
+    "boundaries_from_json",
+    "boundaries_to_json",
     "build_pick_candidate_corpus",
     "build_replay_corpus",
     "build_trade_or_skip_corpus",

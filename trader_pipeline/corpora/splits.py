@@ -5,6 +5,7 @@ Belongs here: where the splits begin, which rows belong to which, which rows are
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -68,6 +69,23 @@ def split_boundaries(decision_times: pd.Series, params: SplitParams) -> Boundari
             f"decisions from {start} to {end} are too close together for four splits; use more data"
         )
     return boundaries
+
+
+def boundaries_to_json(boundaries: Mapping[str, pd.Timestamp]) -> str:
+    """Boundaries as they travel beside a corpus and an adapter, so that no later data can shift them."""
+    return json.dumps({split: moment.isoformat() for split, moment in boundaries.items()}, indent=2) + "\n"
+
+
+def boundaries_from_json(text: str) -> Boundaries:
+    """The reverse of `boundaries_to_json`.
+
+    Raises:
+        ValueError: a split is missing or a moment cannot be read.
+    """
+    fields = json.loads(text)
+    if list(fields) != list(SPLITS):
+        raise ValueError(f"split boundaries must name {', '.join(SPLITS)}; got {', '.join(fields)}")
+    return {split: pd.Timestamp(moment) for split, moment in fields.items()}
 
 
 def assign_splits(

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from trader_pipeline.backtest import AlwaysPolicy, BacktestParams, NeverPolicy, RandomPolicy, TeacherPolicy
 from trader_pipeline.corpora.render import PromptStep, RenderParams
-from trader_pipeline.corpora.splits import SplitParams, split_boundaries
+from trader_pipeline.corpora.splits import Boundaries, SplitParams, split_boundaries
 from trader_pipeline.evaluation.held_out import (
     TEACHER,
     Chooser,
@@ -57,12 +57,14 @@ def evaluate_adapter(
     option_params: OptionParams,
     backtest_params: BacktestParams,
     params: EvaluationParams,
+    boundaries: Boundaries | None = None,
 ) -> Evaluation:
     """Score adapter and base model on test steps and, where asked, run all policies over the test stretch.
 
-    `candidates` is `candidate_dataset` of all markets; the splits are computed from it exactly as for the corpora.
+    `candidates` is `candidate_dataset` of all markets; the splits are computed from it as for the corpora. Where it
+    is not the very data that the corpora were built from, give the `boundaries` of those.
     """
-    boundaries = split_boundaries(candidates["decision_time"], split_params)
+    boundaries = boundaries or split_boundaries(candidates["decision_time"], split_params)
     steps = held_out_steps(candidates, split_params=split_params, boundaries=boundaries, params=params)
     if not steps:
         raise ValueError(
