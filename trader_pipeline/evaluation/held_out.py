@@ -94,6 +94,7 @@ def paired_differences(
     """Mean of `policy`'s per-step P&L minus each other's, with a stationary-bootstrap interval (percent of the coin).
 
     Steps are resampled in blocks of time, both policies on the same steps. Intervals that hold 0 mean: tied.
+    `differing` counts the decision times at which the two made different amounts: the interval stands on those alone.
     """
     from arch.bootstrap import StationaryBootstrap
 
@@ -102,11 +103,12 @@ def paired_differences(
     for other in against:
         for exit_style, table in pnl.groupby(level="exit_style"):
             difference = (table[policy] - table[other]).to_numpy()
+            figures = (("mean", difference.mean()), ("differing", np.count_nonzero(difference)))
             bootstrap = StationaryBootstrap(params.bootstrap_block, difference, seed=params.seed)
             low, high = bootstrap.conf_int(
                 np.mean, reps=params.bootstrap_samples, method="percentile", size=params.confidence
             ).ravel()
-            for name, value in (("mean", difference.mean()), ("low", low), ("high", high)):
+            for name, value in (*figures, ("low", low), ("high", high)):
                 rows.append((policy, "all", exit_style, f"minus {other}: {name}", value, len(difference)))
     return pd.DataFrame(rows, columns=["policy", "segment", "exit_style", "metric", "value", "count"])
 

@@ -23,6 +23,8 @@ from trader_pipeline.schema.tables import (
 )
 from trader_pipeline.store import Manifest, TableStore
 
+FEW_DECISIONS = 30
+"""Below this many differing decisions nobody is called ahead."""
 _HELD_OUT = ("accuracy", "share_sold", "mean_pnl_vs_hodl_pct")
 
 
@@ -122,7 +124,8 @@ def comparisons(metrics: pd.DataFrame) -> pd.DataFrame:
     """Each paired comparison: `exit_style, policy, against, mean, low, high, decisions, standing`.
 
     `standing` is "ahead of" where the whole interval of the paired bootstrap lies above 0, "behind" where it lies
-    below, else "tied with".
+    below, else "tied with". Where the two differ at fewer than 30 decision times it is "tied with" whatever the
+    interval: sold calls mostly win a little and seldom lose a lot, so a few of them say nothing.
     """
     own = metrics[metrics["metric"].str.startswith("minus ")]
     rows = []
@@ -132,9 +135,12 @@ def comparisons(metrics: pd.DataFrame) -> pd.DataFrame:
         for key, part in own.groupby(["exit_style", "policy", "against"], sort=False):
             value = part.set_index("part")["value"]
             mean, low, high = (float(value[name]) for name in ("mean", "low", "high"))
+            decisions = int(part["count"].iloc[0])
+            differing = int(value.get("differing", decisions))
             word = "ahead of" if low > 0 else "behind" if high < 0 else "tied with"
-            rows.append((*key, mean, low, high, int(part["count"].iloc[0]), word))
-    names = ["exit_style", "policy", "against", "mean", "low", "high", "decisions", "standing"]
+            word = "tied with" if differing < FEW_DECISIONS else word
+            rows.append((*key, mean, low, high, decisions, differing, word))
+    names = ["exit_style", "policy", "against", "mean", "low", "high", "decisions", "differing", "standing"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -142,7 +148,8 @@ def verdicts(metrics: pd.DataFrame) -> list[str]:
     """One sentence per comparison of the adapter; "tied" where the interval of the paired bootstrap holds 0."""
     return [
         f"{row.policy} is {row.standing} {row.against} ({row.exit_style}): {row.mean:+.3f} % of the coin per decision,"
-        f" bootstrap interval {row.low:+.3f} .. {row.high:+.3f}, {row.decisions} decision times"
+        f" bootstrap interval {row.low:+.3f} .. {row.high:+.3f}; they differ at {row.differing} of {row.decisions}"
+        " decision times"
         for row in comparisons(metrics).itertuples()
     ]
 

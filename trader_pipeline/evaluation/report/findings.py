@@ -14,12 +14,10 @@ import pandas as pd
 
 from trader_pipeline.backtest import AlwaysPolicy, NeverPolicy, RandomPolicy
 from trader_pipeline.evaluation.adapter import ADAPTER, BASE
-from trader_pipeline.evaluation.overview import comparisons
+from trader_pipeline.evaluation.overview import FEW_DECISIONS, comparisons
 from trader_pipeline.evaluation.policies import RULES, no_trade
 
 HODL = next(name for name, rule in RULES.items() if rule is no_trade)
-FEW_DECISIONS = 30
-"""Below this a block bootstrap has too few blocks for its interval to be believed."""
 TRIVIAL_BOOKS = (NeverPolicy.name, AlwaysPolicy.name, RandomPolicy.name)
 
 
@@ -66,14 +64,14 @@ def _pnl_findings(style: str, table: pd.DataFrame, compared: pd.DataFrame) -> It
 
 
 def _pnl_finding(style: str, words: str, row: Mapping[Hashable, Any]) -> Finding:
-    ahead = row["standing"] == "ahead of" and row["decisions"] >= FEW_DECISIONS
+    ahead = row["standing"] == "ahead of"
     tie = ", a tie" if row["standing"] == "tied with" else ""
-    few = " So few decision times say little either way." if row["decisions"] < FEW_DECISIONS else ""
+    few = " So few say little either way." if row["differing"] < FEW_DECISIONS else ""
     return Finding(
         ahead,
         f"The adapter is {_not(ahead)}ahead of {words} on held-out steps ({style}): mean difference"
         f" {row['mean']:+.3f} % of the coin per decision, bootstrap interval {row['low']:+.3f} .. {row['high']:+.3f}"
-        f"{tie} ({row['decisions']} decision times).{few}",
+        f"{tie}; they differ at {row['differing']} of {row['decisions']} decision times.{few}",
     )
 
 
