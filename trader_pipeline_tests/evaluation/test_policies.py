@@ -170,7 +170,10 @@ def test_sequential_books_start_with_the_coin_and_never_is_hodl(world):
         params=world.params,
     )
     equity = equity_frame(results, until=world.boundaries["sealed"])
+    assert equity["close_time"].min() >= world.boundaries["test"]
     assert equity["close_time"].max() <= world.boundaries["sealed"]
+    assert all(r.steps["decision_time"].min() >= world.boundaries["test"] for r in results)
+    assert all(r.steps["decision_time"].max() < world.boundaries["sealed"] for r in results)
     assert equity.groupby("policy")["close_time"].max().nunique() == 1
     never = equity[equity["policy"] == "never"]
     np.testing.assert_allclose(never["equity_usd"], never["hodl_usd"])
