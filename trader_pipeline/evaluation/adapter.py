@@ -14,7 +14,14 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from trader_pipeline.backtest import AlwaysPolicy, BacktestParams, NeverPolicy, RandomPolicy, TeacherPolicy
+from trader_pipeline.backtest import (
+    AlwaysPolicy,
+    BacktestParams,
+    NeverPolicy,
+    Policy,
+    RandomPolicy,
+    TeacherPolicy,
+)
 from trader_pipeline.corpora.render import PromptStep, RenderParams
 from trader_pipeline.corpora.splits import Boundaries, SplitParams, split_boundaries
 from trader_pipeline.evaluation.held_out import (
@@ -87,14 +94,8 @@ def evaluate_adapter(
     ]
     equity = pd.DataFrame()
     if params.sequential:
-        rules = (
-            TeacherPolicy(backtest_params.score_threshold),
-            NeverPolicy(),
-            AlwaysPolicy(),
-            RandomPolicy(params.seed),
-        )
         results = run_policies(
-            [*models, *rules],
+            [*models, *_rule_policies(backtest_params, params)],
             markets=markets,
             candles=candles,
             fine_candles=fine_candles,
@@ -106,6 +107,11 @@ def evaluate_adapter(
         equity = equity_frame(results, until=boundaries["sealed"])
         metrics.append(book_metrics(results, equity))
     return Evaluation(decisions, pd.concat(metrics, ignore_index=True), equity)
+
+
+def _rule_policies(backtest_params: BacktestParams, params: EvaluationParams) -> list[Policy]:
+    teacher = TeacherPolicy(backtest_params.score_threshold)
+    return [teacher, NeverPolicy(), AlwaysPolicy(), RandomPolicy(params.seed)]
 
 
 def language_models(
