@@ -91,10 +91,10 @@ def run_all(
     windows = pipeline.store.read(REGIME_WINDOWS)
     register_windows(instance, windows)
     regimes = closed_windows(windows)
-    keys = [(m, r) for r in regimes for m in pipeline.profile.window_markets]
-    # A market's own candles of a window come before the markets that are marked with them.
-    tasks = (_window_task(pipeline, m, r) for m, r in sorted(keys, key=lambda k: (k[1].split("_")[1], k[0])))
-    runner.extend(tasks, total=len(keys))
+    # Finest first: coarser markets are marked with the finest candles of the same window.
+    markets = sorted(pipeline.profile.window_markets, key=lambda m: (Market.parse(m).step, m))
+    tasks = (_window_task(pipeline, market, regime) for regime in regimes for market in markets)
+    runner.extend(tasks, total=len(regimes) * len(markets))
     exports = [_export_task(pipeline, m) for m in pipeline.profile.markets]
     runner.extend(exports, total=len(exports))
     for task in _last_tasks(pipeline, regimes):

@@ -44,7 +44,7 @@ def slice_window(klines: pd.DataFrame, *, regime: str, params: WindowParams | No
 
 def closed_windows(windows: pd.DataFrame) -> list[str]:
     """The windows that are partitions: all of `regime_windows` but the one still open at the end of the candles."""
-    return windows.loc[~windows["provisional"], "regime"].tolist()
+    return windows[~windows["provisional"]].sort_values("start")["regime"].tolist()
 
 
 def current_partitions(store: TableStore, table: Table) -> list[Partition]:

@@ -232,6 +232,17 @@ def test_second_run_on_a_folder_is_kept_out(make_pipeline):
         pass
 
 
+def test_daily_markets_wait_for_the_hourly_windows_they_are_marked_with(make_pipeline, instance, monkeypatch):
+    """By name BTC_1d comes before BTC_1h; by what is needed it comes after."""
+    from trader_pipeline.defs import run
+
+    monkeypatch.setattr(run, "_last_tasks", lambda pipeline, regimes: [])
+    pipeline = make_pipeline(overrides=["markets=[BTC_1d]"])
+    done = [title for title in made(run_all(pipeline, instance)) if title.startswith(("BTC_1h ", "BTC_1d "))]
+    assert [title.split(" ")[0] for title in done] == ["BTC_1h", "BTC_1d"] * (len(done) // 2)
+    assert {p[0] for p in pipeline.store.partitions(CANDIDATE_DATASET)} == {"BTC_1h", "BTC_1d"}
+
+
 def test_candles_of_the_other_kind_are_refused_in_the_same_folder(make_pipeline, instance):
     pipeline = make_pipeline()
     run_candles(pipeline, instance)
