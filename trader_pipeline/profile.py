@@ -17,6 +17,7 @@ from trader_pipeline.evaluation.params import EvaluationParams
 from trader_pipeline.klines.regimes import RegimeParams
 from trader_pipeline.klines.source import KlinesParams
 from trader_pipeline.klines.windows import WindowParams
+from trader_pipeline.options.deribit import DeribitParams
 from trader_pipeline.options.params import OptionParams
 from trader_pipeline.paper.evaluator import EvaluatorParams
 from trader_pipeline.paper.replay import PaperParams
@@ -37,6 +38,7 @@ class Profile(BaseModel):
         ("BTC_1h", "ETH_1h"), description="markets whose partitions are materialised"
     )
     klines: KlinesParams = KlinesParams()
+    deribit: DeribitParams = DeribitParams()
     regimes: RegimeParams = RegimeParams()
     windows: WindowParams = WindowParams()
     options: OptionParams = OptionParams()
@@ -100,9 +102,13 @@ class Profile(BaseModel):
     def section_hash(self, section: str) -> str:
         value = getattr(self, section)
         if isinstance(value, KlinesParams):
-            value = value.model_copy(
-                update={"path": None}
-            )  # a file counts by its content, not by where it lies
+            # Candles count by their content, not by where they lie or whether more were asked for.
+            value = value.model_copy(update={"path": None, "downloads_dir": None, "offline": False})
+        if isinstance(value, DeribitParams):
+            # What is recorded counts by its content, not by where files lie or how the exchange was asked.
+            value = DeribitParams(
+                source=value.source, max_dte_days=value.max_dte_days, option_types=value.option_types
+            )
         return settings_hash(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
 
 

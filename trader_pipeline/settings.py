@@ -78,12 +78,28 @@ def load_profile(name: str, *, klines: str = "", overrides: dict[str, Any] | Non
         _set(tree, "klines.path", str(Path(klines).expanduser().absolute()))
     for key, value in (overrides or {}).items():
         _set(tree, key, value)
+    _read_calibrations(tree)
     candles = tree.get("klines", {})
     if candles.get("source") == "file" and not candles.get("path"):
         raise ValueError(
             f"profile {name} reads candle files: say where with --klines FOLDER (make run KLINES=FOLDER)"
         )
     return Profile.from_tree({"name": Path(name).stem, **tree})
+
+
+def _read_calibrations(tree: dict[str, Any]) -> None:
+    """`options.calibration_file` stands for the calibrations in it, put among those that come with the package.
+
+    One of the package's that would apply from the same day gives way.
+    """
+    path = tree.get("options", {}).pop("calibration_file", None)
+    if not path:
+        return
+    from trader_pipeline.options.params import default_calibrations, load_calibrations
+
+    own = {c.applies_from: c for c in load_calibrations(Path(path).expanduser())}
+    dated = {**{c.applies_from: c for c in default_calibrations()}, **own}
+    tree["options"]["calibrations"] = [dated[day] for day in sorted(dated)]
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:

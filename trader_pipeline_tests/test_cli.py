@@ -1,6 +1,10 @@
 """The command line as a user meets it: each stage over plain files, and what it says when something is wrong."""
 
+import datetime as dt
 import json
+import shlex
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -8,6 +12,10 @@ from click.testing import CliRunner
 
 from trader_pipeline.cli import main
 from trader_pipeline.klines import SampleParams, simulate_klines
+from trader_pipeline.schema.tables import KLINE_GAPS, KLINES
+from trader_pipeline.store import TableStore
+from trader_pipeline_tests.klines.archive_server import ArchiveServer
+from trader_pipeline_tests.klines.exchange_server import ExchangeServer
 
 SMALL = ["--set", "backtest.max_candidates=4"]
 
@@ -122,3 +130,169 @@ def test_window_outside_the_candles_and_wrong_dates_are_explained(candle_folder)
     backwards = call(*base, "--start", "2021-05-01", "--end", "2021-04-01")
     assert backwards.exit_code == 1
     assert "Traceback" not in backwards.output
+
+
+def candle_file(folder, name, *rows):
+    lines = [f"{1_704_067_200_000 + 3_600_000 * hour},{rest}" for hour, rest in rows]
+    (folder / name).write_text("\n".join(["open_time,open,high,low,close,volume", *lines]) + "\n")
+    return folder / name
+
+
+def test_klines_check_tells_clean_from_bad_files_by_its_exit_status(tmp_path):
+    clean = candle_file(
+        tmp_path, "BTCUSDT_1h.csv", (0, "1,2,0.5,1,9"), (1, "1,2,0.5,1,0"), (4, "1,2,0.5,1,9")
+    )
+    text = succeed("klines", "check", clean)
+    assert text.splitlines()[0].endswith(
+        "BTC_1h, plain, 3 rows, 2024-01-01 00:00 .. 2024-01-01 04:00, epoch ms: clean"
+    )
+    assert "warning: 2 bars missing in 1 gaps" in text
+    assert "warning: bars without a trade: 1" in text
+
+    bad = candle_file(tmp_path, "ETHUSDT_1h.csv", (0, "1,2,0.5,1,9"), (0, "1,2,0.5,1,9"), (1, "x,2,0.5,1,-9"))
+    result = call("klines", "check", clean, bad, tmp_path / "nothing.csv")
+    assert result.exit_code == 1
+    assert "row 4, column open: 'x' is no finite number" in result.output
+    assert "row 4, column volume: '-9' is negative" in result.output
+    assert "repaired by import: exact duplicates: 1" in result.output
+    assert "nothing.csv: no such file" in result.output
+
+
+def test_klines_check_json_is_one_object_per_file_and_a_folder_stands_for_its_files(tmp_path):
+    candle_file(tmp_path, "BTCUSDT_1h.csv", (0, "1,2,0.5,1,9"), (1, "1,2,0.5,1,9"))
+    candle_file(tmp_path, "ETHUSDT_1h.csv", (0, "1,2,0.5,1,9"), (1, "1,2,3,1,9"))
+    result = call("klines", "check", tmp_path, "--json", "--as-of", "2024-01-01T01:30")
+    btc, eth = (json.loads(line) for line in result.output.splitlines())
+    assert result.exit_code == 1
+    assert (btc["market"], btc["clean"], btc["unfinished"]) == ("BTC_1h", False, 1)
+    assert (eth["bad_rows"], eth["problems"][0]["why"]) == (1, "is below low")
+    assert list(btc) == list(eth)
+
+
+@pytest.fixture(scope="module")
+def quarter():
+    """Ninety simulated days of both coins, by the names under which they are served; one hour is missing."""
+    sampled = simulate_klines(SampleParams(start=dt.date(2024, 11, 1), years=90 / 365))
+    return {f"{u}USDT": frame.drop(index=[100]) for u, frame in sampled.items()}
+
+
+@pytest.fixture
+def fetching(monkeypatch, tmp_path):
+    """`klines fetch` into a folder of the test's own, on a machine whose environment says nothing."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("PROFILE", "KLINES", "DATA_DIR", "OVERRIDES"):
+        monkeypatch.delenv(f"TRADER_PIPELINE_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def arguments(source, url, *more):
+        return [
+            "klines", "fetch", "--source", source, "--base-url", url, "--since", "2024-11-01", "--until", "2024-12-10",
+            "--data-dir", tmp_path / "data", "--set", f"klines.{source}.retries.first_wait_seconds=0.01",
+            "--set", f"klines.{source}.retries.attempts=2", *more,
+        ]  # fmt: skip
+
+    return arguments
+
+
+@pytest.fixture
+def servers(quarter):
+    clock = pd.Timestamp("2025-01-30 00:00", tz="UTC")
+    with (
+        ArchiveServer({f"{name}-1h": frame for name, frame in quarter.items()}) as archive,
+        ExchangeServer(quarter, clock=clock) as exchange,
+    ):
+        yield {"archive": archive, "ccxt": exchange}
+
+
+def requests_of(server):
+    return sum(server.asked().values()) if isinstance(server, ArchiveServer) else len(server.asked("klines"))
+
+
+def run_options(text):
+    """Profile, settings and folder of the `run` command that fetch proposes."""
+    words = shlex.split(
+        next(x for x in text.splitlines() if "Use them:" in x).split("trader-pipeline run ")[1]
+    )
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    return dict(pairs)["--profile"], [v for k, v in pairs if k == "--set"], dict(pairs)["--data-dir"]
+
+
+@pytest.mark.parametrize("source", ["archive", "ccxt"])
+def test_klines_fetch_fills_the_store_as_a_run_would_and_tops_up(
+    source, fetching, servers, quarter, tmp_path
+):
+    from trader_pipeline.defs.resources import PipelineResource
+    from trader_pipeline.defs.staleness import stale_reason
+
+    text = succeed(*fetching(source, servers[source].url, "--markets", "BTC_1h,ETH_4h"))
+    assert f"profile full, data folder {tmp_path / 'data'}" in text
+    assert "BTC_1h: 935 candles, 2024-11-01 00:00 to 2024-12-09 23:00, 1 missing in 1 gaps" in text
+    store = TableStore(str(tmp_path / "data"))
+    shown = ["open_time", "open", "high", "low", "close", "volume", "close_time"]
+    hourly, served = store.read(KLINES, ("BTC_1h",)), quarter["BTCUSDT"].iloc[:935].reset_index(drop=True)
+    if source == "archive":
+        pd.testing.assert_frame_equal(hourly[shown], served[shown], check_exact=True)
+    else:  # Binance's wire format has eight decimals
+        pd.testing.assert_frame_equal(hourly[shown], served[shown], rtol=1e-9)
+    assert len(store.read(KLINES, ("ETH_4h",))) == 39 * 6
+    gaps = store.read(KLINE_GAPS, ("BTC_1h",))
+    reason = {"archive": "absent_from_archive", "ccxt": "exchange_has_none"}[source]
+    assert gaps[["bars", "gap_reason"]].values.tolist() == [[1, reason]]
+
+    profile, settings, folder = run_options(text)
+    pipeline = PipelineResource(profile_name=profile, data_root=folder, overrides=settings)
+    for market in ("BTC_1h", "ETH_4h"):
+        assert stale_reason(pipeline, KLINES, (market,)) is None
+        assert stale_reason(pipeline, KLINE_GAPS, (market,)) is None
+
+    before = requests_of(servers[source])
+    again = succeed(*fetching(source, servers[source].url, "--markets", "BTC_1h,ETH_4h"))
+    assert "0 candles stored" in again
+    assert requests_of(servers[source]) - (before if source == "ccxt" else 0) == 0
+
+
+@pytest.mark.parametrize("source", ["archive", "ccxt"])
+def test_klines_fetch_that_is_refused_is_one_error_and_keeps_what_came_before(
+    source, fetching, servers, tmp_path
+):
+    succeed(*fetching(source, servers[source].url, "--markets", "BTC_1h"))
+    held = sorted(p.name for p in (tmp_path / "data" / "klines").rglob("*.parquet"))
+    if source == "archive":
+        servers["archive"].refuse_with = 451
+    else:
+        servers["ccxt"].forever = "451"
+    result = call(*fetching(source, servers[source].url, "--markets", "BTC_1h,ETH_1h"))
+    assert result.exit_code == 1
+    errors = [line for line in result.output.splitlines() if "Error: " in line]
+    assert len(errors) == 1
+    assert "451" in errors[0]
+    assert "Traceback" not in result.output
+    kept = sorted(p.name for p in (tmp_path / "data" / "klines").rglob("*.parquet"))
+    assert kept == held
+    assert len(TableStore(str(tmp_path / "data")).read(KLINES, ("BTC_1h",))) == 935
+
+
+def test_klines_fetch_says_what_cannot_work_before_it_asks_anybody(fetching, servers, tmp_path):
+    archive = servers["archive"]
+    finer = call(*fetching("archive", archive.url, "--markets", "BTC_5m"))
+    assert "cannot be refined" in finer.output
+    other = call(*fetching("archive", archive.url, "--exchange", "kraken"))
+    assert "--exchange goes with --source ccxt" in other.output
+    unknown = call(*fetching("archive", archive.url, "--set", "klines.archive.wrokers=2"))
+    assert "did you mean klines.archive.workers?" in unknown.output
+    simulated = simulate_klines(SampleParams(years=0.01))["BTC"]
+    TableStore(str(tmp_path / "data")).write(simulated, KLINES, partition=("BTC_1h",), simulated=True)
+    mixed = call(*fetching("archive", archive.url))
+    assert "holds simulated candles; give real ones a folder of their own" in mixed.output
+    assert {r.exit_code for r in (finer, other, unknown, mixed)} == {1, 2}
+    assert archive.asked() == {}
+
+
+def test_klines_fetch_needs_no_dagster(fetching, servers):
+    arguments = [str(a) for a in fetching("archive", servers["archive"].url, "--markets", "BTC_1d")]
+    script = f"import sys; from trader_pipeline.cli import main; main({arguments!r}, standalone_mode=False);"
+    script += " sys.exit(len({'dagster', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "BTC_1d: 39 candles" in done.stdout
+    assert "file" in done.stderr, "the progress bar"

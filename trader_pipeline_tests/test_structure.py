@@ -71,7 +71,24 @@ def test_importing_loads_nothing_heavy(statement):
     assert done.stdout.strip() == "[]"
 
 
-COMMANDS = ["", "run", "ui", "klines", "klines import", "backtest", "corpus build", "train", "evaluate"]
+COMMANDS = [
+    "",
+    "run",
+    "ui",
+    "klines",
+    "klines import",
+    "klines check",
+    "klines fetch",
+    "options",
+    "options record",
+    "options import",
+    "options calibrate",
+    "options check",
+    "backtest",
+    "corpus build",
+    "train",
+    "evaluate",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -81,5 +98,5 @@ def test_help_teaches_with_an_example(command):
     assert f"trader-pipeline {command}".strip() in done.stdout.replace(
         "python -m trader_pipeline.cli", "trader-pipeline"
     )
-    if command not in ("", "klines"):
+    if command not in ("", "klines", "options"):
         assert "Example" in done.stdout

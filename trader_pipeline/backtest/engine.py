@@ -17,7 +17,7 @@ from trader_pipeline.backtest.answers import Answers, start_answers
 from trader_pipeline.backtest.params import BacktestParams
 from trader_pipeline.backtest.policy import Policy, TeacherPolicy
 from trader_pipeline.backtest.result import BacktestResult
-from trader_pipeline.backtest.world import Prepared, offered_rows, prepare_run
+from trader_pipeline.backtest.world import Prepared, prepare_run
 from trader_pipeline.options.params import OptionParams
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.columns import EXIT_STYLES
@@ -35,12 +35,17 @@ def run_backtest(
     policy: Policy | None = None,
     mode: Literal["independent", "sequential"] = "independent",
     exit_styles: Sequence[str] = EXIT_STYLES,
+    quotes: pd.DataFrame | None = None,
 ) -> BacktestResult:
     """Let `policy` (default: the teacher) decide at every decision time in `[start, end)`.
 
     `klines` are the market's candles, which a policy sees as history; `fine_klines` the finest ones of its underlying,
     which price, mark and settle. Give at least the volatility's window of candles before `start`, and enough after
     `end` for chains to end: a chain that outlives the candles is `trade_simulation_failed`.
+
+    With `option_params.source` recorded, the calls offered are those of `quotes` (table OPTION_QUOTES): the last
+    snapshot at or before each decision. A decision without one has the reason `no_quotes`. Fills keep the quote's
+    volatility and spread at the price of the fill; later marks keep its volatility relative to the model's.
 
     Independent mode simulates every decision by itself, so chains overlap, and settles every candidate. Sequential
     mode runs one book, with no new chain while one is open. Same input, same bytes.
@@ -53,7 +58,7 @@ def run_backtest(
     decider = policy or TeacherPolicy(params.score_threshold)
     prepared = prepare_run(
         klines=klines, fine_klines=fine_klines, market=market, start=start, end=end, option_params=option_params,
-        params=params,
+        params=params, quotes=quotes,
     )  # fmt: skip
     simulate = simulate_independent if mode == "independent" else simulate_sequential
     runs = [simulate(start_answers(prepared, decider, style)) for style in exit_styles]
@@ -109,7 +114,7 @@ def simulate_independent(answers: Answers) -> StyleRun:
         answers.ask(int(moment))
     counts = np.diff(prepared.listing.offsets)[prepared.steps]
     step = np.repeat(np.arange(len(prepared.steps)), counts)
-    offered = _run_chains(answers, step, offered_rows(prepared.listing, prepared.steps), keep_legs=False)
+    offered = _run_chains(answers, step, prepared.listing.rows(prepared.steps), keep_legs=False)
     sells = np.flatnonzero(answers.rows[prepared.steps] >= 0)
     sold = _run_chains(answers, sells, answers.rows[prepared.steps[sells]], keep_legs=True)
     free = np.ones(len(prepared.steps), dtype=bool)

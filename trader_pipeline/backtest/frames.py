@@ -13,7 +13,7 @@ import pandas as pd
 
 from trader_pipeline.backtest import kernels
 from trader_pipeline.backtest.policy import Policy, TeacherPolicy
-from trader_pipeline.backtest.world import Prepared, offered_frame, offered_rows
+from trader_pipeline.backtest.world import Prepared, offered_frame
 from trader_pipeline.options.calendar import instrument_name
 from trader_pipeline.options.chain import utc_times
 from trader_pipeline.options.surface import epoch_seconds
@@ -70,6 +70,7 @@ def _best_scores(prepared: Prepared) -> np.ndarray:
 def _reasons(prepared: Prepared, run: StyleRun, policy: Policy, counts: np.ndarray) -> np.ndarray:
     declined = "score_below_threshold" if isinstance(policy, TeacherPolicy) else "declined"
     reasons = np.where(counts == 0, "no_candidates", declined).astype(object)
+    reasons[~prepared.listing.quoted[prepared.steps]] = "no_quotes"
     reasons[run.sold.step] = np.where(run.sold.settled, "sold", "trade_simulation_failed")
     return reasons
 
@@ -169,7 +170,7 @@ def candidates_frame(prepared: Prepared, runs: Sequence[StyleRun]) -> pd.DataFra
 
 def _style_candidates(prepared: Prepared, run: StyleRun) -> pd.DataFrame:
     moments = prepared.steps[run.free]
-    rows = offered_rows(prepared.listing, moments)
+    rows = prepared.listing.rows(moments)
     frame = offered_frame(prepared, moments)
     frame.insert(1, "underlying", prepared.market.underlying)
     frame.insert(2, "exit_style", run.exit_style)
@@ -206,7 +207,8 @@ def _style_equity(prepared: Prepared, run: StyleRun, end: pd.Timestamp) -> pd.Da
     rows = legs[:, 0].astype(np.int64)
     world, size = prepared.world, prepared.params.size
     ends = world.expiries.time[prepared.listing.expiry[rows]]
-    coins = kernels.mark_book(size, chains, prepared.listing.quotes[rows, 0].copy(), ends, legs, world)
+    strikes, ratios = prepared.listing.quotes[rows, 0].copy(), world.iv_ratio[rows]
+    coins = kernels.mark_book(size, chains, strikes, ends, ratios, legs, world)
     candles = world.candles
     last = max(int(end.timestamp()), int(legs[-1, 6]) if len(legs) else 0)
     shown = (candles.close_time >= prepared.decisions[0]) & (candles.close_time <= last)

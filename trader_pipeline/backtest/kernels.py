@@ -14,14 +14,14 @@ from numba import njit
 
 from trader_pipeline.options.kernels import (
     Expiries,
-    Surface,
     Venue,
     ask_price,
     bid_price,
     delivery_fee,
-    mark_call,
+    floor_tick,
     trading_fee,
 )
+from trader_pipeline.options.surface_kernels import Surface, mark_on, slice_at
 
 SETTLED, FAILED, ASKS = 0, 1, 2
 """Status of a chain: over; cannot be known or filled; waits for the policy's answer at a moment."""
@@ -36,18 +36,17 @@ LEG_FIELDS = (
 
 
 class Candles(NamedTuple):
-    """Finest candles and the realised variances known at each close."""
+    """Finest candles and the level of volatility known at each close."""
 
     open_time: np.ndarray
     close_time: np.ndarray
     open: np.ndarray
     close: np.ndarray
-    fast: np.ndarray
-    slow: np.ndarray
+    level: np.ndarray
 
 
 class World(NamedTuple):
-    """Everything that chains share."""
+    """Everything that chains share. `iv_ratio` and `bid_share` are those of the listing (see `options.listing`)."""
 
     candles: Candles
     expiries: Expiries
@@ -56,6 +55,8 @@ class World(NamedTuple):
     moment_of_close: np.ndarray
     listed_strike: np.ndarray
     listed_expiry: np.ndarray
+    iv_ratio: np.ndarray
+    bid_share: np.ndarray
 
 
 class Rules(NamedTuple):
@@ -185,19 +186,14 @@ def _fill(
     The volatility level is the one known at the decision, spot and time are those of the fill.
     """
     candles = world.candles
-    time = candles.open_time[h]
+    time, expiry = candles.open_time[h], world.expiries.time[world.listed_expiry[row]]
     if time - decision > rules.max_fill_delay or time >= first_end:
         return 0.0, 0.0
-    left = float(world.expiries.time[world.listed_expiry[row]] - time)
-    mark, delta, iv = mark_call(
-        candles.fast[known],
-        candles.slow[known],
-        candles.open[h],
-        world.listed_strike[row],
-        left,
-        world.surface,
-    )
-    return bid_price(mark, delta, time, world.surface, world.venue), iv
+    part = slice_at(candles.level[known], time, expiry, world.surface)
+    mark, delta, iv = mark_on(part, candles.open[h], world.listed_strike[row], world.iv_ratio[row])
+    if not math.isnan(world.bid_share[row]):
+        return floor_tick(mark * (1.0 - world.bid_share[row]), time, world.venue), iv
+    return bid_price(mark, delta, time, expiry, world.surface, world.venue), iv
 
 
 @njit(cache=True)
@@ -228,11 +224,10 @@ def _hold(
     target = (1.0 - rules.take_profit) * premium + _PRICE_SLACK
     while h < candles.close.size and candles.close_time[h] < expiry:
         time, close = candles.close_time[h], candles.close[h]
-        mark, delta, _ = mark_call(
-            candles.fast[h], candles.slow[h], close, strike, float(expiry - time), surface
-        )
+        part = slice_at(candles.level[h], time, expiry, surface)
+        mark, delta, _ = mark_on(part, close, strike, world.iv_ratio[row])
         if mark <= target:
-            ask = ask_price(mark, delta, time, surface, world.venue)
+            ask = ask_price(mark, delta, time, expiry, surface, world.venue)
             if ask <= target:
                 return h, peak, drawdown, ask
         value = (coins - rules.size * mark) * close
@@ -301,8 +296,9 @@ def run_book(
 
 @njit(cache=True)
 def mark_book(
-    size: float, chains: np.ndarray, strikes: np.ndarray, ends: np.ndarray, legs: np.ndarray, world: World
-) -> np.ndarray:
+    size: float, chains: np.ndarray, strikes: np.ndarray, ends: np.ndarray, ratios: np.ndarray, legs: np.ndarray,
+    world: World,
+) -> np.ndarray:  # fmt: skip
     """Coins of one book at every close: held, plus cash, less the mark of the open call.
 
     `legs` (columns `LEG_FIELDS`, in time order, not overlapping) are those of chains on `size` coins; `chains` tells
@@ -318,10 +314,8 @@ def mark_book(
             if chains[leg] != chain:
                 chain, scale = chains[leg], min(1.0, held / size)
             if legs[leg, 6] > time:
-                left = float(ends[leg] - time)
-                mark = mark_call(
-                    candles.fast[h], candles.slow[h], candles.close[h], strikes[leg], left, world.surface
-                )[0]
+                part = slice_at(candles.level[h], time, ends[leg], world.surface)
+                mark = mark_on(part, candles.close[h], strikes[leg], ratios[leg])[0]
                 coins[h] = held + scale * (legs[leg, 4] - legs[leg, 5] - size * mark)
                 break
             held += scale * (legs[leg, 4] - legs[leg, 5] - legs[leg, 9] - legs[leg, 10])

@@ -17,20 +17,24 @@ from trader_pipeline.backtest.policy import CANDIDATE_COLUMNS, DecisionStep
 from trader_pipeline.options import kernels as option_kernels
 from trader_pipeline.options.calendar import Expiry
 from trader_pipeline.options.chain import (
-    Listing,
-    Moments,
-    build_listing,
     check_covered,
     decision_times,
-    expiries_of,
     expiry_arrays,
     known_at,
+    list_moments,
     listing_frame,
     strike_grid,
 )
 from trader_pipeline.options.delivery import delivery_prices
+from trader_pipeline.options.listing import Listing, Moments
 from trader_pipeline.options.params import OptionParams
-from trader_pipeline.options.surface import build_surface, candle_step, epoch_seconds, realised_variance
+from trader_pipeline.options.surface import (
+    Levels,
+    build_surface,
+    candle_step,
+    epoch_seconds,
+    volatility_levels,
+)
 from trader_pipeline.options.venue import venue_rules
 from trader_pipeline.schema import Market
 
@@ -73,6 +77,7 @@ def prepare_run(
     end: pd.Timestamp,
     option_params: OptionParams,
     params: BacktestParams,
+    quotes: pd.DataFrame | None = None,
 ) -> Prepared:
     """Everything that is the same for every policy and exit style.
 
@@ -85,25 +90,27 @@ def prepare_run(
                 f"{name} lacks the columns {missing}; trader_pipeline.klines.build_klines makes clean candles"
             )
     times = _checked_times(fine_klines, market, start, end, params)
-    check_covered(fine_klines, times, option_params.volatility)
-    variances = realised_variance(fine_klines, option_params.volatility)
-    moments, steps = _moments(fine_klines, times, variances, params)
-    expiries = expiries_of(market.underlying, moments.time, max_dte_days=params.max_dte_days)
-    prices = delivery_prices(fine_klines, expiry_arrays(expiries).time)
+    check_covered(fine_klines, times, option_params)
+    levels = volatility_levels(fine_klines, option_params, underlying=market.underlying)
+    moments, steps = _moments(fine_klines, times, levels, params)
     surface = build_surface(
         option_params, underlying=market.underlying, cost_multiplier=params.cost_multiplier
     )
     venue = venue_rules(cost_multiplier=params.cost_multiplier)
-    arrays = expiry_arrays(expiries, prices)
-    listing = build_listing(moments, arrays, surface=surface, venue=venue, grid=_grid(option_params, params))
+    expiries, listing = list_moments(
+        moments, underlying=market.underlying, params=option_params, surface=surface, venue=venue,
+        grid=_grid(option_params, params, market.underlying), max_dte_days=params.max_dte_days, quotes=quotes,
+    )  # fmt: skip
+    arrays = expiry_arrays(expiries, delivery_prices(fine_klines, expiry_arrays(expiries).time))
     realised, scores = _scores(moments, listing, arrays.time)
     open_time, close_time = epoch_seconds(fine_klines["open_time"]), epoch_seconds(fine_klines["close_time"])
     candles = kernels.Candles(
-        open_time, close_time, _values(fine_klines, "open"), _values(fine_klines, "close"), *variances
+        open_time, close_time, _values(fine_klines, "open"), _values(fine_klines, "close"), levels.level
     )
     world = kernels.World(
         candles, arrays, surface, venue, _moment_of_close(close_time, moments), listing.quotes[:, 0].copy(),
-        listing.expiry,
+        listing.expiry, listing.iv_ratio,
+        listing.bid_share * params.cost_multiplier * option_params.spread_multiplier,
     )  # fmt: skip
     rules = kernels.Rules(
         params.size, params.take_profit, params.max_rolls, params.max_fill_delay_hours * 3600
@@ -129,7 +136,11 @@ def _checked_times(
         raise ValueError(
             f"fine candles of {step} never close at 08:00 UTC, when options expire; give 4h or finer ones"
         )
-    times = epoch_seconds(decision_times(start, end, every_hours=params.decision_every_hours))
+    times = epoch_seconds(
+        decision_times(
+            start, end, every_hours=params.decision_every_hours, offset_hours=params.decision_offset_hours
+        )
+    )
     if not len(times):
         raise ValueError(
             f"no decision lies in {start} .. {end} (one every {params.decision_every_hours} h since 1970 UTC);"
@@ -141,7 +152,7 @@ def _checked_times(
 def _moments(
     fine_klines: pd.DataFrame,
     times: np.ndarray,
-    variances: tuple[np.ndarray, np.ndarray],
+    levels: Levels,
     params: BacktestParams,
 ) -> tuple[Moments, np.ndarray]:
     """Decisions, and every close at which a chain begun at one of them may roll; positions of the decisions."""
@@ -149,7 +160,7 @@ def _moments(
     last = times[-1] + params.max_dte_days * _SECONDS_PER_DAY
     closes = closes[(closes >= times[0]) & (closes <= last)]
     every_time = np.union1d(times, closes) if params.max_rolls else times
-    return known_at(fine_klines, every_time, variances), np.searchsorted(every_time, times)
+    return known_at(fine_klines, every_time, levels), np.searchsorted(every_time, times)
 
 
 def _moment_of_close(close_time: np.ndarray, moments: Moments) -> np.ndarray:
@@ -158,9 +169,10 @@ def _moment_of_close(close_time: np.ndarray, moments: Moments) -> np.ndarray:
     return np.where(moments.time[inside] == close_time, inside, -1)
 
 
-def _grid(option_params: OptionParams, params: BacktestParams) -> option_kernels.Grid:
+def _grid(option_params: OptionParams, params: BacktestParams, underlying: str) -> option_kernels.Grid:
     return strike_grid(
         option_params,
+        underlying=underlying,
         min_delta=params.min_delta,
         max_delta=params.max_delta,
         min_dte_days=params.min_dte_days,
@@ -173,7 +185,7 @@ def _grid(option_params: OptionParams, params: BacktestParams) -> option_kernels
 def _scores(moments: Moments, listing: Listing, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Trailing realised volatility (that of the volatility's window) and the teacher's score of each listed call."""
     counts = np.diff(listing.offsets)
-    realised = np.sqrt(np.repeat(moments.slow, counts))
+    realised = np.repeat(moments.realised, counts)
     dte = (ends[listing.expiry] - np.repeat(moments.time, counts)) / _SECONDS_PER_DAY
     quotes = listing.quotes
     return realised, kernels.score_calls(
@@ -184,28 +196,14 @@ def _scores(moments: Moments, listing: Listing, ends: np.ndarray) -> tuple[np.nd
 def offered_frame(prepared: Prepared, moments: np.ndarray) -> pd.DataFrame:
     """The calls offered at the given moments: `decision_time, spot` and `CANDIDATE_COLUMNS`, in listing order."""
     known, listing = prepared.moments, prepared.listing
-    rows = offered_rows(listing, moments)
-    counts = np.diff(listing.offsets)[moments]
-    part = Moments(*(getattr(known, name)[moments] for name in ("time", "known", "spot", "fast", "slow")))
-    offsets = np.concatenate([[0], np.cumsum(counts)])
+    rows = listing.rows(moments)
     frame = listing_frame(
-        part,
-        Listing(offsets, listing.expiry[rows], listing.quotes[rows]),
-        prepared.expiries,
-        prepared.market.underlying,
+        known.at(moments), listing.at(moments), prepared.expiries, prepared.market.underlying
     )
     frame["premium_yield_pct"] = frame["bid_price"] * 100
     frame["ivrv_ratio"] = frame["iv"] / prepared.realised[rows]
     frame["score"] = prepared.scores[rows]
     return frame[["decision_time", "spot", *CANDIDATE_COLUMNS]]
-
-
-def offered_rows(listing: Listing, moments: np.ndarray) -> np.ndarray:
-    """Rows of the listing that belong to the given moments, moment by moment."""
-    starts, ends = listing.offsets[moments], listing.offsets[moments + 1]
-    if not len(moments):
-        return np.array([], dtype=np.int64)
-    return np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
 
 
 def decision_step(prepared: Prepared, moment: int, exit_style: str) -> DecisionStep:

@@ -4,7 +4,10 @@ Belongs here: options, messages, exit status. The work is a function of a stage,
 `--help` loads neither torch nor dagster nor pandas.
 
     everything  run, ui
-    stages      klines import, backtest, corpus build, train, evaluate
+    klines      klines import, check, fetch
+    quotes      options record, import
+    calibration options calibrate, check
+    stages      backtest, corpus build, train, evaluate
     options     what several commands share
 """
 
@@ -15,8 +18,11 @@ from typing import Any
 import click
 
 from trader_pipeline import __version__
+from trader_pipeline.cli.calibration import calibrate, check
 from trader_pipeline.cli.everything import run, ui
-from trader_pipeline.cli.stages import backtest, corpus, evaluate, klines, train
+from trader_pipeline.cli.klines import klines
+from trader_pipeline.cli.quotes import options_group
+from trader_pipeline.cli.stages import backtest, corpus, evaluate, train
 
 
 class _Cli(click.Group):
@@ -37,10 +43,14 @@ def main() -> None:
     \b
     Everything, on simulated candles:   trader-pipeline run
     Everything, on real candles:        trader-pipeline run --profile full --klines FOLDER
+    Candles from an exchange:           trader-pipeline klines fetch --source archive
+    Real option quotes:                 trader-pipeline options --help  (record, import, calibrate, check)
     One stage, without Dagster:         trader-pipeline klines import --help  (backtest, corpus, train, evaluate)
     Look at it in the browser:          trader-pipeline ui
     """
 
 
-for command in (run, ui, klines, backtest, corpus, train, evaluate):
+for command in (calibrate, check):
+    options_group.add_command(command)
+for command in (run, ui, klines, options_group, backtest, corpus, train, evaluate):
     main.add_command(command)

@@ -17,49 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@click.group()
-def klines() -> None:
-    """Candles: import and clean them."""
-
-
-@klines.command("import")
-@click.argument("path", type=_EXISTING)
-@click.option("--market", required=True, help="Underlying and timeframe, e.g. BTC_1h or ETH_4h.")
-@click.option("--out", required=True, type=_OUT, help="Parquet file to write; it must not exist.")
-def klines_import(path: Path, market: str, out: Path) -> None:
-    """Clean the candles in a file or folder and write them as one Parquet file.
-
-    Formats are recognised by their columns: Binance archives, CryptoDataDownload, freqtrade; CSV, Parquet, Feather.
-    Bad rows are refused with file, row and column; nothing is written then.
-
-    \b
-    Example:
-      trader-pipeline klines import ~/candles --market BTC_4h --out BTCUSDT_4h.parquet
-    """
-    import pandas as pd
-
-    from trader_pipeline.klines import KlinesParams, build_klines, source_hashes
-    from trader_pipeline.schema import Market, conform
-    from trader_pipeline.schema.tables import KLINES
-    from trader_pipeline.store import Manifest, content_hash, parquet_bytes, with_manifest, write_atomic
-
-    wanted = Market.parse(market)
-    params = KlinesParams(source="file", path=str(path), finest_timeframe=wanted.timeframe)
-    frame, report, simulated = build_klines(wanted, params, as_of=pd.Timestamp.now("UTC"))
-    table = conform(frame, KLINES)
-    manifest = Manifest(
-        table=KLINES.name,
-        partition=(wanted.key,),
-        rows=len(frame),
-        content_hash=content_hash(table),
-        simulated=simulated,
-        parents={f"source/{name}": digest for name, digest in source_hashes(wanted, params).items()},
-    )
-    write_atomic(out, parquet_bytes(with_manifest(table, manifest)))
-    click.echo(report.summary())
-    click.echo(f"{len(frame)} candles of {market} in {out}")
-
-
 @click.command()
 @profile_options
 @click.option("--klines", "klines_path", required=True, type=_EXISTING, help="Folder or file of candles.")
@@ -80,10 +37,25 @@ def klines_import(path: Path, market: str, out: Path) -> None:
     type=click.Choice(["independent", "sequential"]),
     help="Every decision by itself, or one book in sequence.",
 )
+@click.option(
+    "--quotes",
+    "quotes_path",
+    type=_EXISTING,
+    default=None,
+    help="Recorded quotes, for --set options.source=recorded (columns: docs/recordings.md).",
+)
+@click.option(
+    "--volatility-index",
+    "index_path",
+    type=_EXISTING,
+    default=None,
+    help="Hourly DVOL values; where they are, they give the level of volatility instead of a forecast.",
+)
 @click.option("--out", type=_OUT, default=None, help="Folder for the training files (CSV, JSONL).")
 def backtest(
     profile: str, overrides: tuple[str, ...], klines_path: Path, underlying: str, timeframe: str,
-    start: str, end: str, exit_style: str, mode: Literal["independent", "sequential"], out: Path | None,
+    start: str, end: str, exit_style: str, mode: Literal["independent", "sequential"], quotes_path: Path | None,
+    index_path: Path | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Backtest the rule-based teacher on any candle files, every decision by itself; optionally export training data.
 
@@ -95,6 +67,8 @@ def backtest(
 
     from trader_pipeline.backtest import run_backtest, summarise
     from trader_pipeline.klines import build_klines, source_hashes
+    from trader_pipeline.options.recordings import load_quotes_file, load_volatility_index_file
+    from trader_pipeline.options.surface import with_volatility_index
     from trader_pipeline.schema import Market
     from trader_pipeline.schema.columns import EXIT_STYLES
 
@@ -103,9 +77,12 @@ def backtest(
     now = pd.Timestamp.now("UTC")
     built = {m: build_klines(m, settings.klines, as_of=now) for m in {market, finest}}
     candles = {m: frame for m, (frame, _, _) in built.items()}
+    fine = candles[finest]
+    if index_path:
+        fine = with_volatility_index(fine, load_volatility_index_file(index_path), underlying=underlying)
     result = run_backtest(
         klines=candles[market],
-        fine_klines=candles[finest],
+        fine_klines=fine,
         market=market,
         start=utc_day(start),
         end=utc_day(end),
@@ -113,6 +90,7 @@ def backtest(
         params=settings.backtest,
         mode=mode,
         exit_styles=EXIT_STYLES if exit_style == "both" else (exit_style,),
+        quotes=load_quotes_file(quotes_path) if quotes_path else None,
     )
     print_table(summarise(result).set_index("exit_style").T.rename_axis("figure").reset_index())
     if out is None:

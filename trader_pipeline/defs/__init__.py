@@ -1,7 +1,8 @@
 """The Dagster definitions: one short module a stage, in the order of the data, over plain functions of the stages.
 
-    klines      klines [market], regime_windows, window_klines [market x regime]
-    options     option_chain [market x regime]
+    klines      klines, kline_gaps [market], regime_windows, window_klines [market x regime]
+    recordings  recordings, option_quotes, volatility_index, delivery_prices
+    options     window_quotes, option_chain [market x regime]
     backtest    backtest_steps, backtest_legs, candidate_outcomes [market x regime]
     datasets    chain_dataset, candidate_dataset [market x regime], training_exports [market]
     paper       paper_replay, replay_evaluations [market x regime]
@@ -29,13 +30,15 @@ from trader_pipeline.defs import (  # noqa: E402
     klines,
     options,
     paper,
+    recordings,
     training,
 )
 from trader_pipeline.defs.automation import JOBS, nightly_top_up, stale_windows  # noqa: E402
 from trader_pipeline.defs.io_manager import TableIOManager  # noqa: E402
+from trader_pipeline.defs.recordings import record_snapshots  # noqa: E402
 from trader_pipeline.defs.resources import PipelineResource  # noqa: E402
 
-STAGES = [klines, options, backtest, datasets, paper, corpora, training, evaluation]
+STAGES = [klines, recordings, options, backtest, datasets, paper, corpora, training, evaluation]
 
 
 def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
@@ -43,7 +46,7 @@ def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     return dg.Definitions(
         assets=dg.load_assets_from_modules(STAGES),
         jobs=JOBS,
-        schedules=[nightly_top_up],
+        schedules=[nightly_top_up, record_snapshots],
         sensors=[stale_windows],
         resources={"pipeline": pipeline, "io_manager": TableIOManager(pipeline=pipeline)},
         executor=dg.in_process_executor,

@@ -27,13 +27,14 @@ _SETTINGS = ("options", "backtest")
         *check_specs(CANDIDATE_OUTCOMES.name, ["candidates_quoted_in_chain"]),
     ],
     partitions_def=market_regime_partitions,
-    ins={"candles": candles_by_market, "option_chain": dg.AssetIn()},
+    ins={"candles": candles_by_market, "option_chain": dg.AssetIn(), "window_quotes": dg.AssetIn()},
 )
 def backtest(
     context: dg.AssetExecutionContext,
     pipeline: PipelineResource,
     candles: dict[str, pd.DataFrame],
     option_chain: pd.DataFrame,
+    window_quotes: pd.DataFrame,
 ) -> Iterator[dg.MaterializeResult]:
     market, start, end = window_of(context)
     result = run_backtest(
@@ -44,6 +45,7 @@ def backtest(
         end=end,
         option_params=pipeline.profile.options,
         params=pipeline.profile.backtest,
+        quotes=window_quotes,
     )
     yield materialised(
         result.steps,

@@ -28,6 +28,8 @@ EVALUATION_TABLES = {
         "candles": dg.AssetIn("klines", metadata={"by_market": True}),
         "lora_adapter": dg.AssetIn(),
         "candidate_dataset": dg.AssetIn(),
+        "volatility_index": dg.AssetIn(),
+        "option_quotes": dg.AssetIn(),
     },
 )
 def adapter_evaluation(
@@ -35,23 +37,29 @@ def adapter_evaluation(
     candles: dict[str, pd.DataFrame],
     lora_adapter: pd.DataFrame,
     candidate_dataset: pd.DataFrame,
+    volatility_index: pd.DataFrame,
+    option_quotes: pd.DataFrame,
 ) -> Iterator[dg.MaterializeResult]:
     from trader_pipeline.evaluation.adapter import evaluate_adapter  # loads numba
 
     profile = pipeline.profile
     markets = [Market.parse(m) for m in profile.markets]
+    finest = {m.key: finest_market(m).key for m in markets}
     result = evaluate_adapter(
         adapter_dir=pipeline.adapter_dir,
         model_params=pipeline.model_params,
         candidates=candidate_dataset,
         candles={m.key: candles[m.key] for m in markets},
-        fine_candles={m.key: candles[finest_market(m).key] for m in markets},
+        fine_candles={
+            m: pipeline.with_index(candles[f], volatility_index, market=f) for m, f in finest.items()
+        },
         markets=markets,
         split_params=profile.splits,
         render=profile.render,
         option_params=profile.options,
         backtest_params=profile.backtest,
         params=profile.evaluation,
+        quotes=option_quotes,
     )
     accuracy = result.metrics[(result.metrics["metric"] == "accuracy") & (result.metrics["segment"] == "all")]
     yield materialised(

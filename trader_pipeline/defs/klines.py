@@ -1,4 +1,6 @@
-"""Stage 1: candles, dated regime windows, and the candles that each window may use."""
+"""Stage 1: candles, what is missing of them, dated regime windows, and the candles that each window may use."""
+
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
@@ -14,31 +16,65 @@ from trader_pipeline.defs.partitions import (
 from trader_pipeline.defs.plots import candles_plot, regimes_plot
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.klines import (
+    build_kline_gaps,
     build_klines,
     closed_windows,
     date_regime_windows,
+    missing_share_pct,
+    refuse_gappy,
+    refuse_mixing,
     slice_window,
     source_hashes,
+    too_many_missing,
+    top_up_klines,
+    top_up_reason,
 )
+from trader_pipeline.klines.tables import MISSING_SHARE_CHECK
 from trader_pipeline.schema import Market
-from trader_pipeline.schema.tables import KLINES, REGIME_WINDOWS, WINDOW_KLINES
-from trader_pipeline.store import TableStore
+from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, REGIME_WINDOWS, WINDOW_KLINES
 
 
 @dg.asset(**table_asset(KLINES, settings=("klines",)), partitions_def=market_partitions)
 def klines(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-    market = Market.parse(context.partition_key)
-    params = pipeline.profile.klines
-    frame, report, simulated = build_klines(market, params, as_of=pd.Timestamp.now("UTC"))
+    market, now = Market.parse(context.partition_key), pd.Timestamp.now("UTC")
+    params, downloads = pipeline.profile.klines, downloads_folder(pipeline)
+    fetched = None
+    if top_up_reason(market, params, as_of=now, downloads_root=downloads):
+        fetched = top_up_klines(market, params, as_of=now, downloads_root=downloads)
+    frame, report, simulated = build_klines(market, params, as_of=now, downloads_root=downloads, fetch=False)
     refuse_mixing(pipeline.store, simulated=simulated)
     return materialised(
         frame,
         KLINES,
         metadata={
             "simulated": dg.MetadataValue.bool(simulated),
-            "sources": dg.MetadataValue.json(source_hashes(market, params)),
+            "sources": dg.MetadataValue.json(source_hashes(market, params, downloads_root=downloads)),
+            "fetched": dg.MetadataValue.md(fetched.summary() if fetched else "nothing was asked for"),
             "cleaning": dg.MetadataValue.md(report.summary()),
             "plot": candles_plot(frame, market.key, simulated=simulated),
+        },
+    )
+
+
+@dg.asset(
+    **table_asset(
+        KLINE_GAPS, settings=("klines",), checks=(MISSING_SHARE_CHECK,), warnings=("no_bar_is_missing",)
+    ),
+    partitions_def=market_partitions,
+)
+def kline_gaps(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource, klines: pd.DataFrame
+) -> dg.MaterializeResult:
+    market, params = Market.parse(context.partition_key), pipeline.profile.klines
+    frame = build_kline_gaps(klines, market, params, downloads_root=downloads_folder(pipeline))
+    return materialised(
+        frame,
+        KLINE_GAPS,
+        findings={MISSING_SHARE_CHECK: too_many_missing(klines, frame, params)},
+        warnings={"no_bar_is_missing": frame},
+        metadata={
+            "missing_bars": int(frame["bars"].sum()),
+            "missing_share_pct": missing_share_pct(klines, frame),
         },
     )
 
@@ -50,6 +86,7 @@ def klines(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.
 def regime_windows(
     context: dg.AssetExecutionContext, pipeline: PipelineResource, klines: pd.DataFrame
 ) -> dg.MaterializeResult:
+    refuse_gappy(pipeline.store, REFERENCE_MARKET)
     underlying = Market.parse(REFERENCE_MARKET).underlying
     # A window needs its warm-up in front of it, so the first one starts that much after the first candle.
     usable = klines["open_time"].min() + pd.Timedelta(days=pipeline.profile.windows.warm_up_days)
@@ -78,26 +115,39 @@ def regime_windows(
     ins={"klines": dg.AssetIn(partition_mapping=market_of_window)},
 )
 def window_klines(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, klines: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    pipeline: PipelineResource,
+    klines: pd.DataFrame,
+    volatility_index: pd.DataFrame,
 ) -> dg.MaterializeResult:
-    regime = context.partition_key.keys_by_dimension["regime"]
-    frame = slice_window(klines, regime=regime, params=pipeline.profile.windows)
+    keys = context.partition_key.keys_by_dimension
+    refuse_gappy(pipeline.store, keys["market"])
+    frame = cut_window(pipeline, klines, volatility_index, market=keys["market"], regime=keys["regime"])
     return materialised(frame, WINDOW_KLINES, metadata={"plot": candles_plot(frame, context.partition_key)})
 
 
-def refuse_mixing(store: TableStore, *, simulated: bool) -> None:
-    """Simulated and real candles never share a data folder.
+def cut_window(
+    pipeline: PipelineResource,
+    klines: pd.DataFrame,
+    volatility_index: pd.DataFrame,
+    *,
+    market: str,
+    regime: str,
+) -> pd.DataFrame:
+    """The candles of one window, each with the volatility index known at its close. Simulated candles have none."""
+    frame = slice_window(klines, regime=regime, params=pipeline.profile.windows)
+    return pipeline.with_index(frame, volatility_index, market=market)
 
-    Raises:
-        ValueError: the folder holds candles of the other kind.
-    """
-    for partition in store.partitions(KLINES):
-        manifest = store.manifest(KLINES, partition)
-        if manifest is not None and manifest.simulated != simulated:
-            held, new = ("simulated", "real") if manifest.simulated else ("real", "simulated")
-            raise ValueError(
-                f"{store.root} holds {held} candles; give {new} ones a folder of their own with --data-dir"
-            )
+
+def downloads_folder(pipeline: PipelineResource) -> Path:
+    """Where fetched candles lie, unless the profile says otherwise."""
+    return pipeline.root / "klines" / "downloads"
+
+
+def candles_reason(pipeline: PipelineResource, market: str, *, now: pd.Timestamp) -> str | None:
+    """Why a fetched source should be asked again for the market's candles, in words; None where it need not be."""
+    params, downloads = pipeline.profile.klines, downloads_folder(pipeline)
+    return top_up_reason(Market.parse(market), params, as_of=now, downloads_root=downloads)
 
 
 def register_windows(instance: dg.DagsterInstance, windows: pd.DataFrame) -> list[str]:

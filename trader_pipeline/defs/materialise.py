@@ -13,27 +13,38 @@ from trader_pipeline.store import content_hash
 Findings = Mapping[str, Sequence[str]]
 """Check name to what it found wrong; an empty list is a pass."""
 
+Warnings = Mapping[str, pd.DataFrame]
+"""Check name to the rows that it warns about; an empty frame is a pass. A warning stops nothing."""
+
 FAILED_CHECKS = "failed_checks"
 """Metadata by which the IO manager learns which blocking checks found something."""
 
 _PREVIEW_ROWS = 5
 _SHOWN_FINDINGS = 20
+_SHOWN_ROWS = 200
 
 
 def table_asset(
-    table: Table, *, name: str = "", settings: Sequence[str] = (), checks: Sequence[str] = ()
+    table: Table,
+    *,
+    name: str = "",
+    settings: Sequence[str] = (),
+    checks: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Arguments of `@dg.asset` for an asset that returns a frame of `table`.
 
-    `settings` are the profile sections that steer it (their hashes count as parents); `checks` are blocking.
+    `settings` are the profile sections that steer it (their hashes count as parents); `checks` are blocking, `warnings`
+    are not.
     """
+    key = name or table.name
     return {
-        "name": name or table.name,
+        "name": key,
         "group_name": table.stage,
         "description": table.description,
         "dagster_type": dataframe_type(table),
         "metadata": _definition_metadata(table, settings),
-        "check_specs": check_specs(name or table.name, checks),
+        "check_specs": check_specs(key, checks) + check_specs(key, warnings, blocking=False),
         "kinds": {"parquet"},
     }
 
@@ -50,8 +61,8 @@ def table_out(table: Table, *, name: str = "", settings: Sequence[str] = ()) -> 
     )
 
 
-def check_specs(asset: str, checks: Sequence[str]) -> list[dg.AssetCheckSpec]:
-    return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in checks]
+def check_specs(asset: str, checks: Sequence[str], *, blocking: bool = True) -> list[dg.AssetCheckSpec]:
+    return [dg.AssetCheckSpec(name, asset=asset, blocking=blocking) for name in checks]
 
 
 def materialised(
@@ -60,6 +71,7 @@ def materialised(
     *,
     name: str = "",
     findings: Findings | None = None,
+    warnings: Warnings | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dg.MaterializeResult:
     """The frame with its data version (content hash), the metadata a person looks at, and the check results.
@@ -82,7 +94,10 @@ def materialised(
             ),
             **(metadata or {}),
         },
-        check_results=[_check_result(key, check, found) for check, found in (findings or {}).items()],
+        check_results=[
+            *(_check_result(key, check, found) for check, found in (findings or {}).items()),
+            *(_warning(key, check, rows) for check, rows in (warnings or {}).items()),
+        ],
     )
 
 
@@ -96,6 +111,17 @@ def _check_result(asset: str, check: str, found: Sequence[str]) -> dg.AssetCheck
         metadata={
             "findings": dg.MetadataValue.md("\n".join(f"- {f}" for f in found[:_SHOWN_FINDINGS]) or "none")
         },
+    )
+
+
+def _warning(asset: str, check: str, rows: pd.DataFrame) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=check,
+        passed=rows.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="nothing found" if rows.empty else f"{len(rows)} rows",
+        metadata={"rows": len(rows), "table": dg.MetadataValue.md(_markdown(rows.head(_SHOWN_ROWS)))},
     )
 
 

@@ -19,7 +19,10 @@ from trader_pipeline.schema.tables import PAPER_REPLAY, REPLAY_EVALUATIONS, WIND
     ins={"candles": candles_by_market},
 )
 def paper_replay(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, candles: dict[str, pd.DataFrame]
+    context: dg.AssetExecutionContext,
+    pipeline: PipelineResource,
+    candles: dict[str, pd.DataFrame],
+    window_quotes: pd.DataFrame,
 ) -> dg.MaterializeResult:
     market, start, end = window_of(context)
     profile = pipeline.profile
@@ -35,6 +38,7 @@ def paper_replay(
         policy=policy,
         mode="sequential",
         exit_styles=(profile.paper.exit_style,),
+        quotes=window_quotes,
     )
     partition = partition_path(context.partition_key)
     candle_manifest = pipeline.store.manifest(WINDOW_KLINES, (finest_market(market).key, partition[1]))

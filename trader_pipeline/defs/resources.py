@@ -4,13 +4,15 @@ from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 from pydantic import Field
 
 from trader_pipeline.datasets.exports import ExportSettings
 from trader_pipeline.defs.partitions import FINEST_TIMEFRAME
 from trader_pipeline.klines import current_partitions
 from trader_pipeline.profile import Profile
-from trader_pipeline.schema import Table
+from trader_pipeline.schema import Market, Table
+from trader_pipeline.schema.tables import KLINES
 from trader_pipeline.settings import EnvironmentSettings, load_profile, parse_overrides
 from trader_pipeline.store import Manifest, TableStore, reference
 from trader_pipeline.training.models import ModelParams
@@ -95,6 +97,13 @@ class PipelineResource(dg.ConfigurableResource):
             tracking_uri=settings.tracking_uri(),
             experiment=f"trader-pipeline-{self.profile.name}",
         )
+
+    def with_index(self, klines: pd.DataFrame, index: pd.DataFrame, *, market: str) -> pd.DataFrame:
+        """Candles of `market` with the volatility index beside them; a real index says nothing about simulated ones."""
+        from trader_pipeline.options.surface import with_volatility_index  # loads numba
+
+        known = index.iloc[:0] if self.is_simulated(KLINES, market) else index
+        return with_volatility_index(klines, known, underlying=Market.parse(market).underlying)
 
     def is_simulated(self, table: Table, market: str = "") -> bool:
         """True if any partition of the table (of the market's, where one is named) rests on simulated candles."""

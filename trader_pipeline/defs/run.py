@@ -16,20 +16,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
+import pandas as pd
 
 from trader_pipeline.datasets import ExportSettings
 from trader_pipeline.defs import build_definitions
 from trader_pipeline.defs.automation import WINDOW_TABLES
 from trader_pipeline.defs.evaluation import EVALUATION_TABLES
-from trader_pipeline.defs.klines import register_windows
+from trader_pipeline.defs.klines import candles_reason, register_windows
 from trader_pipeline.defs.partitions import window_key
 from trader_pipeline.defs.resources import PipelineResource
-from trader_pipeline.defs.staleness import stale_reason
+from trader_pipeline.defs.staleness import RECORDED, stale_reason
 from trader_pipeline.klines import closed_windows
 from trader_pipeline.schema import Market, Table
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
     CHAIN_DATASET,
+    KLINE_GAPS,
     KLINES,
     MIXED_CORPUS,
     PAPER_REPLAY,
@@ -86,6 +88,7 @@ def run_all(
     runner = _Runner(build_definitions(pipeline), instance, force, show)
     market_tasks = [_market_task(pipeline, m) for m in pipeline.profile.candle_markets]
     runner.extend(market_tasks, total=len(market_tasks))
+    runner.extend([_recordings_task(pipeline)])
     dated = stale_reason(pipeline, REGIME_WINDOWS)
     runner.extend([Task("dating regime windows", (REGIME_WINDOWS.name,), None, dated)])
     windows = pipeline.store.read(REGIME_WINDOWS)
@@ -212,7 +215,19 @@ def _raise_failed_checks(task: Task, result: dg.ExecuteInProcessResult) -> None:
 
 
 def _market_task(pipeline: PipelineResource, market: str) -> Task:
-    return Task(f"candles of {market}", (KLINES.name,), market, stale_reason(pipeline, KLINES, (market,)))
+    tables = (KLINES, KLINE_GAPS)
+    stale = next((r for t in tables if (r := stale_reason(pipeline, t, (market,)))), None)
+    reason = stale or candles_reason(pipeline, market, now=pd.Timestamp.now("UTC"))
+    return Task(f"candles of {market}", tuple(t.name for t in tables), market, reason)
+
+
+def _recordings_task(pipeline: PipelineResource) -> Task:
+    """What was recorded on the venue as tables; where the profile says so, a snapshot is recorded first."""
+    asks = pipeline.profile.deribit.source == "api"
+    reasons = (stale_reason(pipeline, table) for table in RECORDED)
+    reason = "deribit.source is api" if asks else next((r for r in reasons if r), None)
+    names = tuple(t.name for t in RECORDED)
+    return Task("recorded quotes", ("recordings", *names) if asks else names, None, reason)
 
 
 def _window_task(pipeline: PipelineResource, market: str, regime: str) -> Task:

@@ -7,11 +7,26 @@ from collections.abc import Iterator, Sequence
 
 from trader_pipeline import __version__
 from trader_pipeline.defs.io_manager import CODE_PARENT, TABLE_BY_NAME
+from trader_pipeline.defs.klines import cut_window, downloads_folder
+from trader_pipeline.defs.options import cut_quotes
 from trader_pipeline.defs.resources import PipelineResource
-from trader_pipeline.klines import slice_window, source_hashes
+from trader_pipeline.klines import source_hashes
+from trader_pipeline.options import recordings
 from trader_pipeline.schema import Market, Table, conform
-from trader_pipeline.schema.tables import KLINES, WINDOW_KLINES
+from trader_pipeline.schema.tables import (
+    DELIVERY_PRICES,
+    KLINES,
+    OPTION_QUOTES,
+    VOLATILITY_INDEX,
+    WINDOW_KLINES,
+    WINDOW_QUOTES,
+)
 from trader_pipeline.store import Manifest, content_hash, settings_hash
+
+RECORDED: dict[Table, recordings.Kind] = {
+    OPTION_QUOTES: "quotes", VOLATILITY_INDEX: "volatility_index", DELIVERY_PRICES: "delivery_prices",
+}  # fmt: skip
+"""Tables of what was recorded on the venue, and the kind of recording behind each."""
 
 
 def stale_reason(pipeline: PipelineResource, table: Table, partition: Sequence[str] = ()) -> str | None:
@@ -29,13 +44,15 @@ def stale_reason(pipeline: PipelineResource, table: Table, partition: Sequence[s
     for parent, digest in manifest.parents.items():
         if parent.startswith("source/") or _current(pipeline, parent) == digest:
             continue
-        if table is WINDOW_KLINES and parent.startswith(KLINES.name) and _same_slice(pipeline, manifest):
+        if _is_cut_from(table, parent) and _same_slice(pipeline, table, manifest):
             continue
         return f"{parent} changed"
     if table is KLINES and _sources(manifest) != source_hashes(
-        Market.parse(partition[0]), pipeline.profile.klines
+        Market.parse(partition[0]), pipeline.profile.klines, downloads_root=downloads_folder(pipeline)
     ):
         return "the candle files changed"
+    if table in RECORDED and _sources(manifest) != recorded_sources(pipeline, table):
+        return "something was recorded or imported since"
     return None
 
 
@@ -58,12 +75,29 @@ def _current(pipeline: PipelineResource, parent: str) -> str | None:
     return manifest.content_hash if manifest else None
 
 
-def _same_slice(pipeline: PipelineResource, manifest: Manifest) -> bool:
-    """A market's candles change every night, a closed window's hardly ever: its slice is cut anew and compared."""
+_CUT_FROM = {WINDOW_KLINES: (KLINES, VOLATILITY_INDEX), WINDOW_QUOTES: (OPTION_QUOTES,)}
+"""Tables that hold a window's part of others."""
+
+
+def _is_cut_from(table: Table, parent: str) -> bool:
+    return parent.partition("/")[0] in [t.name for t in _CUT_FROM.get(table, ())]
+
+
+def _same_slice(pipeline: PipelineResource, table: Table, manifest: Manifest) -> bool:
+    """Candles, index and quotes grow every day, a closed window's part hardly ever: it is cut anew and compared."""
     market, regime = manifest.partition
-    klines = pipeline.store.read(KLINES, (market,))
-    frame = slice_window(klines, regime=regime, params=pipeline.profile.windows)
-    return content_hash(conform(frame, WINDOW_KLINES)) == manifest.content_hash
+    if table is WINDOW_KLINES:
+        klines, index = pipeline.store.read(KLINES, (market,)), pipeline.store.read(VOLATILITY_INDEX)
+        frame = cut_window(pipeline, klines, index, market=market, regime=regime)
+    else:
+        frame = cut_quotes(pipeline, pipeline.store.read(OPTION_QUOTES), market=market, regime=regime)
+    return content_hash(conform(frame, table)) == manifest.content_hash
+
+
+def recorded_sources(pipeline: PipelineResource, table: Table) -> dict[str, str]:
+    """SHA-256 of what the table is to be made from."""
+    root = recordings.recordings_root(pipeline.root)
+    return recordings.source_hashes(RECORDED[table], pipeline.profile.deribit, root)
 
 
 def _sources(manifest: Manifest) -> dict[str, str]:

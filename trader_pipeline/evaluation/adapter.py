@@ -65,6 +65,7 @@ def evaluate_adapter(
     backtest_params: BacktestParams,
     params: EvaluationParams,
     boundaries: Boundaries | None = None,
+    quotes: pd.DataFrame | None = None,
 ) -> Evaluation:
     """Score adapter and base model on test steps and, where asked, run all policies over the test stretch.
 
@@ -103,6 +104,7 @@ def evaluate_adapter(
             exit_styles=params.exit_styles,
             option_params=option_params,
             params=backtest_params,
+            quotes=quotes,
         )
         equity = equity_frame(results, until=boundaries["sealed"])
         metrics.append(book_metrics(results, equity))

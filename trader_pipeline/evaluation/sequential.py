@@ -33,8 +33,12 @@ def run_policies(
     exit_styles: Sequence[str],
     option_params: OptionParams,
     params: BacktestParams,
+    quotes: pd.DataFrame | None = None,
 ) -> list[BacktestResult]:
-    """Each policy's book over the test split of each market; every decision but rolls lies in the test split."""
+    """Each policy's book over the test split of each market; every decision but rolls lies in the test split.
+
+    `quotes` (table OPTION_QUOTES) are needed where `option_params.source` is recorded.
+    """
     bar = tqdm(list(product(markets, policies)), desc="books over the test split", unit="book", disable=None)
     return [
         run_backtest(
@@ -48,6 +52,7 @@ def run_policies(
             policy=policy,
             mode="sequential",
             exit_styles=exit_styles,
+            quotes=quotes,
         )
         for market, policy in bar
     ]

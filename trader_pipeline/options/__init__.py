@@ -9,24 +9,37 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from trader_pipeline.options.params import OptionParams, SpreadParams, VolatilityParams
+from trader_pipeline.options.params import OptionParams, SurfaceParams, VolatilityParams
 
 _LAZY = {
     "ask_on_tick": "venue",
     "atm_iv": "surface",
     "bid_on_tick": "venue",
+    "build_delivery_prices": "recordings",
     "build_option_chain": "chain",
+    "build_option_quotes": "recordings",
+    "build_volatility_index": "recordings",
     "call_delta": "pricing",
     "call_price_coin": "pricing",
     "delivery_fee_coin": "venue",
+    "gamma": "pricing",
     "implied_volatility": "pricing",
     "instrument_name": "calendar",
     "list_expiries": "calendar",
     "listed_at": "calendar",
+    "load_quotes_file": "recordings",
+    "load_volatility_index_file": "recordings",
+    "option_delta": "pricing",
+    "option_price_coin": "pricing",
+    "option_price_usd": "pricing",
     "parse_instrument": "calendar",
+    "parse_option": "calendar",
+    "parse_options": "calendar",
+    "theta": "pricing",
     "trading_fee_coin": "venue",
+    "vega": "pricing",
 }
-__all__ = ["OptionParams", "SpreadParams", "VolatilityParams", *sorted(_LAZY)]
+__all__ = ["OptionParams", "SurfaceParams", "VolatilityParams", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

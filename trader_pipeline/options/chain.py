@@ -5,89 +5,80 @@ Belongs here: moments (what is known when), the listing over them, and the optio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from trader_pipeline.options import kernels
 from trader_pipeline.options.calendar import Expiry, instrument_name, list_expiries
-from trader_pipeline.options.params import OptionParams, VolatilityParams
-from trader_pipeline.options.surface import build_surface, epoch_seconds, realised_variance
+from trader_pipeline.options.listing import QUOTE_COLUMNS, Listing, Moments
+from trader_pipeline.options.params import OptionParams
+from trader_pipeline.options.recorded_chain import (
+    prepare_snapshots,
+    recorded_expiries,
+    recorded_listing,
+)
+from trader_pipeline.options.surface import (
+    Levels,
+    basis_at,
+    build_surface,
+    epoch_seconds,
+    history_days,
+    volatility_levels,
+)
 from trader_pipeline.options.venue import venue_rules
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import OPTION_CHAIN
 
-QUOTE_COLUMNS = ("strike", "iv", "delta", "mark_price", "bid_price", "ask_price")
 _ROOM = 2048
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Times at which calls are listed, and what is known then: arrays of one length.
+def decision_times(
+    start: pd.Timestamp, end: pd.Timestamp, *, every_hours: int, offset_hours: int = 0
+) -> pd.DatetimeIndex:
+    """Whole multiples of `every_hours` since 1970-01-01 00:00 UTC, plus the offset, in `[start, end)`.
 
-    `time` in epoch seconds; `known` is the position of the last candle closed by then, -1 for none; `spot` its
-    close; `fast` and `slow` its realised variances.
+    No window shifts them.
     """
-
-    time: np.ndarray
-    known: np.ndarray
-    spot: np.ndarray
-    fast: np.ndarray
-    slow: np.ndarray
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Calls listed at each moment in CSR form: those of moment `m` are rows `offsets[m]:offsets[m + 1]`.
-
-    `expiry` holds positions in the expiries given; `quotes` the columns of `QUOTE_COLUMNS`.
-    """
-
-    offsets: np.ndarray
-    expiry: np.ndarray
-    quotes: np.ndarray
-
-
-def decision_times(start: pd.Timestamp, end: pd.Timestamp, *, every_hours: int) -> pd.DatetimeIndex:
-    """Whole multiples of `every_hours` since 1970-01-01 00:00 UTC in `[start, end)`: no window shifts them."""
-    every = pd.Timedelta(hours=every_hours)
-    times = pd.date_range(start.ceil(every), end, freq=every)
+    every, offset = pd.Timedelta(hours=every_hours), pd.Timedelta(hours=offset_hours)
+    times = pd.date_range((start - offset).ceil(every) + offset, end, freq=every)
     return times[times < end]
 
 
-def check_covered(fine_klines: pd.DataFrame, times: np.ndarray, params: VolatilityParams) -> None:
+def check_covered(fine_klines: pd.DataFrame, times: np.ndarray, params: OptionParams) -> None:
     """Refuse sorted `times` (epoch seconds) that the candles do not reach back from, or up to.
 
     Raises:
-        ValueError: a moment has less history than the volatility's window, or lies after the last candle.
+        ValueError: a moment has less history than the volatility's window, lies after the last candle, or before the
+            first calibration applies.
     """
+    if len(times):
+        params.calibration_at(pd.Timestamp(int(times[0]), unit="s", tz="UTC").date())
+    needed_days = history_days(fine_klines, params.volatility)
     close_time = epoch_seconds(fine_klines["close_time"])
     if len(times) and times[-1] > close_time[-1]:
         last, wanted = (pd.Timestamp(int(t), unit="s", tz="UTC") for t in (close_time[-1], times[-1]))
         raise ValueError(
             f"the candles end at {last}, before the decision at {wanted}; end the window by then"
         )
-    earliest = close_time[0] + params.window_days * kernels.SECONDS_PER_DAY
+    earliest = close_time[0] + needed_days * kernels.SECONDS_PER_DAY
     if len(times) and times[0] < earliest:
         first, needed = (pd.Timestamp(int(t), unit="s", tz="UTC") for t in (times[0], earliest))
         raise ValueError(
-            f"the first decision at {first} has less than {params.window_days} days of candles before it;"
+            f"the first decision at {first} has less than {needed_days} days of candles before it;"
             f" start at {needed} or later, or give earlier candles"
         )
 
 
-def known_at(
-    fine_klines: pd.DataFrame, times: np.ndarray, variances: tuple[np.ndarray, np.ndarray]
-) -> Moments:
+def known_at(fine_klines: pd.DataFrame, times: np.ndarray, levels: Levels) -> Moments:
     """What the candles tell at each of `times` (epoch seconds, covered): only candles closed by then.
 
-    `variances` are those of `surface.realised_variance` over the same candles.
+    `levels` are those of `surface.volatility_levels` over the same candles.
     """
     known = np.searchsorted(epoch_seconds(fine_klines["close_time"]), times, side="right") - 1
-    fast, slow = variances
     spot = fine_klines["close"].to_numpy(dtype=float)[known]
-    return Moments(np.asarray(times, dtype=np.int64), known, spot, fast[known], slow[known])
+    return Moments(
+        np.asarray(times, dtype=np.int64), known, spot, levels.level[known], levels.realised[known]
+    )
 
 
 def expiry_arrays(expiries: list[Expiry], prices: np.ndarray | None = None) -> kernels.Expiries:
@@ -119,14 +110,15 @@ def build_listing(
 ) -> Listing:
     """The calls listed at each moment, in the order of expiry and strike (see `kernels.list_calls`)."""
     offsets, expiry, quotes = kernels.list_calls(
-        moments.time, moments.spot, moments.fast, moments.slow, expiries, surface, venue, grid, _ROOM
+        moments.time, moments.spot, moments.level, expiries, surface, venue, grid, _ROOM
     )
-    return Listing(offsets, expiry, quotes)
+    return Listing.modelled(offsets, expiry, quotes)
 
 
 def strike_grid(
     params: OptionParams,
     *,
+    underlying: str,
     min_delta: float,
     max_delta: float,
     min_dte_days: float,
@@ -136,8 +128,8 @@ def strike_grid(
 ) -> kernels.Grid:
     """Which calls a listing holds, in the kernels' units; `keep` 0 keeps all."""
     return kernels.Grid(
-        near_share=params.near_strike_pct / 100,
-        far_share=params.far_strike_pct / 100,
+        near_share=params.strike_pct(underlying, near=True) / 100,
+        far_share=params.strike_pct(underlying, near=False) / 100,
         near_seconds=params.near_days * kernels.SECONDS_PER_DAY,
         min_delta=min_delta,
         max_delta=max_delta,
@@ -145,6 +137,29 @@ def strike_grid(
         max_seconds=max_dte_days * kernels.SECONDS_PER_DAY,
         keep=keep,
         sellable_only=sellable_only,
+    )
+
+
+def list_moments(
+    moments: Moments, *, underlying: str, params: OptionParams, surface: kernels.Surface, venue: kernels.Venue,
+    grid: kernels.Grid, max_dte_days: float, quotes: pd.DataFrame | None = None,
+) -> tuple[list[Expiry], Listing]:  # fmt: skip
+    """Expiries, and the calls listed at each moment: modelled, or from recorded `quotes`, as `params.source` says.
+
+    Raises:
+        ValueError: source recorded without quotes.
+    """
+    expiries = expiries_of(underlying, moments.time, max_dte_days=max_dte_days)
+    if params.source == "model":
+        return expiries, build_listing(
+            moments, expiry_arrays(expiries), surface=surface, venue=venue, grid=grid
+        )
+    if quotes is None:
+        raise ValueError("options.source is recorded: give the recorded quotes (table option_quotes)")
+    snapshots = prepare_snapshots(quotes, underlying=underlying)
+    expiries = recorded_expiries(expiries, snapshots)
+    return expiries, recorded_listing(
+        snapshots, moments, expiries, surface=surface, grid=grid, max_age_hours=params.max_quote_age_hours
     )
 
 
@@ -156,42 +171,57 @@ def build_option_chain(
     end: pd.Timestamp,
     option_params: OptionParams,
     decision_every_hours: int = 24,
+    decision_offset_hours: int = 0,
+    quotes: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The calls listed at every decision in `[start, end)`, with marks and quotes: table OPTION_CHAIN.
 
-    Each row is knowable at its `decision_time`. `forward` equals spot.
+    Each row is knowable at its `decision_time`. Modelled: `forward` is spot times the calibrated basis.
+    Recorded (`option_params.source`): the last snapshot in `quotes` at or before the decision, as it was quoted.
 
     Raises:
-        ValueError: a decision has less history than the volatility's window.
+        ValueError: a decision has less history than the volatility's window; source recorded without quotes.
     """
-    times = epoch_seconds(decision_times(start, end, every_hours=decision_every_hours))
-    listed = expiries_of(market.underlying, times, max_dte_days=option_params.max_dte_days)
-    check_covered(fine_klines, times, option_params.volatility)
-    moments = known_at(fine_klines, times, realised_variance(fine_klines, option_params.volatility))
-    listing = build_listing(
+    times = epoch_seconds(
+        decision_times(start, end, every_hours=decision_every_hours, offset_hours=decision_offset_hours)
+    )
+    check_covered(fine_klines, times, option_params)
+    levels = volatility_levels(fine_klines, option_params, underlying=market.underlying)
+    moments = known_at(fine_klines, times, levels)
+    expiries, listing = list_moments(
         moments,
-        expiry_arrays(listed),
+        underlying=market.underlying,
+        params=option_params,
         surface=build_surface(option_params, underlying=market.underlying),
         venue=venue_rules(),
         grid=strike_grid(
             option_params,
+            underlying=market.underlying,
             min_delta=option_params.min_delta,
             max_delta=option_params.max_delta,
             min_dte_days=0,
             max_dte_days=option_params.max_dte_days,
         ),
+        max_dte_days=option_params.max_dte_days,
+        quotes=quotes,
     )
-    return _chain_frame(moments, listing, listed, market.underlying)
+    return _chain_frame(moments, listing, expiries, market.underlying, option_params)
 
 
-def _chain_frame(moments: Moments, listing: Listing, expiries: list[Expiry], underlying: str) -> pd.DataFrame:
+def _chain_frame(
+    moments: Moments, listing: Listing, expiries: list[Expiry], underlying: str, params: OptionParams
+) -> pd.DataFrame:
     frame = listing_frame(moments, listing, expiries, underlying)
     listings = np.array([e.listing for e in expiries], dtype=object)
+    time = np.repeat(moments.time, np.diff(listing.offsets))
+    forward = frame["spot"] * np.exp(basis_at(params, time, underlying=underlying) * frame["dte"] / 365)
+    if listing.forward is not None:
+        forward = listing.forward
     frame = frame.assign(
         underlying=underlying,
         option_type="call",
         listing=listings[listing.expiry] if len(frame) else [],
-        forward=frame["spot"],
+        forward=forward,
     )
     return frame[OPTION_CHAIN.column_names]
 

@@ -16,10 +16,22 @@ from trader_pipeline.options import kernels
 
 @dataclass(frozen=True)
 class FeeEpoch:
-    """Trading fee per coin of option notional from `since` on, maker and taker alike."""
+    """Trading fee per coin of option notional from `since` on, maker and taker alike: `rate_coin`, but at most
+    `cap_share` of the premium."""
 
     since: str
     rate_coin: float
+    cap_share: float
+    source: str
+
+
+@dataclass(frozen=True)
+class DeliveryFeeEpoch:
+    """Fee per coin at delivery from `since` on: `rate_coin`, at most `cap_share` of the payoff; dailies are free."""
+
+    since: str
+    rate_coin: float
+    cap_share: float
     source: str
 
 
@@ -34,20 +46,48 @@ class TickEpoch:
     source: str
 
 
+# A time before the first row of a table is charged and rounded as by that row.
 FEE_EPOCHS = (
-    FeeEpoch("2016-06-01", 0.0004, "Deribit fee schedule before August 2020: 0.04 % of the underlying"),
-    FeeEpoch("2020-08-01", 0.0003, "Deribit fee schedule: 0.03 % of the underlying, maker and taker"),
-)
-TICK_EPOCHS = (
-    TickEpoch("2016-06-01", 0.0005, 0.005, 0.0005, "Deribit contract specification before 2023-07-06"),
-    TickEpoch(
-        "2023-07-06", 0.0001, 0.005, 0.0005, "Deribit contract specification: tick_size_steps above 0.005"
+    FeeEpoch(
+        "2019-04-01",
+        0.0004,
+        0.125,
+        "deribit.com/pages/docs (with ETH options): 0.04 % of the underlying, maker and taker, at most 12.5 % of the"
+        " option's price; instruments of May 2020 state 0.0004 (github.com/ccxt/ccxt/issues/6908)",
+    ),
+    FeeEpoch(
+        "2020-08-01",
+        0.0003,
+        0.125,
+        "support.deribit.com, Fees: 0.03 % of the underlying, maker and taker, at most 12.5 % of the option's price;"
+        " instruments of December 2021 state 0.0003 (github.com/ccxt/ccxt/pull/10916)",
     ),
 )
-FEE_CAP = 0.125
-"""No fee exceeds this share of the premium (or, at delivery, of the payoff)."""
-DELIVERY_FEE_COIN = 0.00015
-"""Fee at delivery per coin, under the same cap; daily options are free."""
+DELIVERY_FEE_EPOCHS = (
+    DeliveryFeeEpoch(
+        "2020-08-01",
+        0.00015,
+        0.125,
+        "support.deribit.com, Fees: 0.015 %, never above 12.5 % of the option's value; dailies are not charged"
+        " (insights.deribit.com, Flexibility at a Price)",
+    ),
+)
+TICK_EPOCHS = (
+    TickEpoch(
+        "2020-02-19",
+        0.0005,
+        0.005,
+        0.0005,
+        "tick size 0.0005 of BTC (github.com/ccxt/ccxt/issues/5970) and, since this day, of ETH (news on ETH dailies)",
+    ),
+    TickEpoch(
+        "2023-07-06",
+        0.0001,
+        0.005,
+        0.0005,
+        "support.deribit.com, 6 July 2023 (TS): 0.0001 up to 0.0050, 0.0005 above, BTC and ETH options",
+    ),
+)
 
 
 def _seconds(day: str) -> int:
@@ -55,12 +95,22 @@ def _seconds(day: str) -> int:
 
 
 def venue_rules(*, cost_multiplier: float = 1.0) -> kernels.Venue:
-    """The dated tables as arrays for the kernels; `cost_multiplier` scales every fee."""
+    """The dated tables as arrays for the kernels; `cost_multiplier` scales every fee.
+
+    Raises:
+        ValueError: the tables give several caps or delivery fees; the kernels hold one of each.
+    """
+    if len(DELIVERY_FEE_EPOCHS) != 1:
+        raise ValueError("DELIVERY_FEE_EPOCHS has several rows; kernels.Venue.delivery_fee holds one fee")
+    delivery = DELIVERY_FEE_EPOCHS[0]
+    caps = {delivery.cap_share, *(e.cap_share for e in FEE_EPOCHS)}
+    if len(caps) != 1:
+        raise ValueError(f"the fee tables give several caps, {sorted(caps)}; kernels.Venue.fee_cap holds one")
     return kernels.Venue(
         fee_since=np.array([_seconds(e.since) for e in FEE_EPOCHS], dtype=np.int64),
         fee_rate=np.array([e.rate_coin for e in FEE_EPOCHS]),
-        fee_cap=FEE_CAP,
-        delivery_fee=DELIVERY_FEE_COIN,
+        fee_cap=caps.pop(),
+        delivery_fee=delivery.rate_coin,
         fee_multiplier=float(cost_multiplier),
         tick_since=np.array([_seconds(e.since) for e in TICK_EPOCHS], dtype=np.int64),
         tick_units=np.array([_units(e.tick) for e in TICK_EPOCHS], dtype=np.int64),

@@ -15,9 +15,18 @@ def _columns(*columns: Column) -> dict[str, Column]:
 
 EXIT_STYLES = ("hold_to_expiry", "tp_and_roll")
 EXIT_REASONS = ("expired", "take_profit")
-REASONS = ("sold", "no_candidates", "score_below_threshold", "trade_simulation_failed", "declined")
+REASONS = (
+    "sold", "no_candidates", "no_quotes", "score_below_threshold", "trade_simulation_failed", "declined",
+)  # fmt: skip
 SPLITS = ("train", "val", "test", "sealed")
 VERDICTS = ("GOOD", "OK", "BAD")
+GAP_REASONS = (
+    "exchange_has_none",
+    "not_asked_again",
+    "absent_from_archive",
+    "absent_from_files",
+    "simulated",
+)
 NO_TRADE = "NO_TRADE"
 
 _CANDLES = _columns(
@@ -41,6 +50,27 @@ _CANDLES = _columns(
         nullable=True,
     ),
     C("trade_count", "int64", "number of trades; null where the source has none", minimum=0, nullable=True),
+    C(
+        "volatility_index",
+        "float64",
+        "the venue's 30-day volatility index known at close_time; null where none is recorded",
+        "annualised decimal",
+        above=0,
+        nullable=True,
+    ),
+)
+
+_GAPS = _columns(
+    C("from", "timestamp", "open_time of the first missing candle"),
+    C("to", "timestamp", "open_time of the first candle after the gap"),
+    C("bars", "int64", "missing candles", minimum=1),
+    C(
+        "gap_reason",
+        "string",
+        "exchange_has_none: asked for again and still missing; not_asked_again: the exchange did not answer the second"
+        " question; absent_from_archive, absent_from_files: the files do not hold them; simulated: made so",
+        allowed=GAP_REASONS,
+    ),
 )
 
 _REGIMES = _columns(
@@ -57,7 +87,7 @@ _OPTIONS = _columns(
     C("decision_time", "timestamp", "moment of the decision; only what was known then may be used"),
     C("underlying", "string", "the coin", allowed=("BTC", "ETH")),
     C("instrument", "string", "Deribit instrument name"),
-    C("option_type", "string", "call only, for now", allowed=("call",)),
+    C("option_type", "string", "right to buy or to sell", allowed=("call", "put")),
     C("strike", "float64", "strike price", "USD per coin", above=0),
     C("expiry", "timestamp", "expiry, 08:00 UTC"),
     C("listing", "string", "why this expiry is listed", allowed=("daily", "weekly", "monthly", "quarterly")),
@@ -66,15 +96,31 @@ _OPTIONS = _columns(
     C(
         "forward",
         "float64",
-        "forward price for the expiry; equals spot in the modelled chain",
+        "forward price for the expiry; in the modelled chain spot times the calibrated basis",
         "USD per coin",
         above=0,
     ),
     C("iv", "float64", "implied volatility of the mark", "annualised decimal", above=0),
-    C("delta", "float64", "displayed delta: Black-Scholes, USD view", minimum=0, maximum=1),
+    C("delta", "float64", "displayed delta, signed: Black-Scholes, USD view", minimum=-1, maximum=1),
     C("mark_price", "float64", "mark", "coin", minimum=0),
     C("bid_price", "float64", "best bid, on tick", "coin", minimum=0),
     C("ask_price", "float64", "best ask, on tick", "coin", minimum=0),
+    C("quote_time", "timestamp", "when the venue stamped the quote; it is known from here"),
+    C("index_price", "float64", "the venue's index at the quote", "USD per coin", above=0),
+    C("vega", "float64", "USD change per volatility point; null where not recorded", "USD", nullable=True),
+    C(
+        "open_interest",
+        "float64",
+        "contracts open; null where not recorded",
+        "coin",
+        minimum=0,
+        nullable=True,
+    ),
+    C("iv_open", "float64", "volatility index at the start of the hour", "annualised decimal", above=0),
+    C("iv_high", "float64", "highest volatility index", "annualised decimal", above=0),
+    C("iv_low", "float64", "lowest volatility index", "annualised decimal", above=0),
+    C("iv_close", "float64", "volatility index known at close_time", "annualised decimal", above=0),
+    C("delivery_price", "float64", "price at which the expiry settled", "USD per coin", above=0),
 )
 
 _BACKTEST = _columns(
@@ -258,6 +304,6 @@ _EVALUATION = _columns(
 )
 
 _GROUPS = (
-    _CANDLES, _REGIMES, _OPTIONS, _BACKTEST, FEATURES, OPTION_FEATURES, _PAPER, _CORPORA, _TRAINING, _EVALUATION,
+    _CANDLES, _GAPS, _REGIMES, _OPTIONS, _BACKTEST, FEATURES, OPTION_FEATURES, _PAPER, _CORPORA, _TRAINING, _EVALUATION,
 )  # fmt: skip
 COLUMNS: dict[str, Column] = _columns(*(column for group in _GROUPS for column in group.values()))

@@ -17,9 +17,17 @@ KLINES = Table("klines", "klines", "Clean candles of a market.", ("open_time",),
 WINDOW_KLINES = Table(
     "window_klines",
     "klines",
-    "The candles one regime window may use: warm-up before it, the window, and the tail in which its chains settle.",
+    "The candles one regime window may use: warm-up before it, the window, and the tail in which its chains settle;"
+    " beside each the volatility index known at its close.",
     ("open_time",),
-    _CANDLE,
+    (*_CANDLE, *_pick("volatility_index?")),
+)
+KLINE_GAPS = Table(
+    "kline_gaps",
+    "klines",
+    "Candles that a market lacks, gap by gap, and why. Nothing is filled in.",
+    ("from",),
+    _pick("from", "to", "bars", "gap_reason"),
 )
 REGIME_WINDOWS = Table(
     "regime_windows",
@@ -28,14 +36,46 @@ REGIME_WINDOWS = Table(
     ("regime",),
     _pick("regime", "underlying", "label", "start", "end", "days", "return_pct", "provisional"),
 )
+_QUOTE = _pick(
+    "quote_time", "underlying", "instrument", "option_type", "strike", "expiry", "forward", "index_price",
+    "bid_price?", "ask_price?", "mark_price", "iv", "delta", "vega", "open_interest",
+)  # fmt: skip
+OPTION_QUOTES = Table(
+    "option_quotes",
+    "options",
+    "Recorded Deribit quotes: one row per option and snapshot. Bid or ask is null where nobody stood.",
+    ("quote_time", "instrument"),
+    _QUOTE,
+)
+WINDOW_QUOTES = Table(
+    "window_quotes",
+    "options",
+    "The recorded calls that one regime window may use; empty where options.source is model.",
+    ("quote_time", "instrument"),
+    _QUOTE,
+)
+VOLATILITY_INDEX = Table(
+    "volatility_index",
+    "options",
+    "Deribit's 30-day volatility index (DVOL), hourly.",
+    ("underlying", "open_time"),
+    _pick("underlying", "open_time", "iv_open", "iv_high", "iv_low", "iv_close", "close_time"),
+)
+DELIVERY_PRICES = Table(
+    "delivery_prices",
+    "options",
+    "Prices at which Deribit's options settled.",
+    ("underlying", "expiry"),
+    _pick("underlying", "expiry", "delivery_price"),
+)
 OPTION_CHAIN = Table(
     "option_chain",
     "options",
-    "Modelled Deribit calls listed at each decision time of a window.",
+    "The calls listed at each decision time of a window: modelled, or from recorded quotes.",
     ("decision_time", "instrument"),
     _pick(
         "decision_time", "underlying", "instrument", "option_type", "listing", "strike", "expiry", "dte",
-        "spot", "forward", "iv", "delta", "mark_price", "bid_price", "ask_price",
+        "spot", "forward", "iv", "delta", "mark_price", "bid_price?", "ask_price?",
     ),
 )  # fmt: skip
 _CHAIN_ACTION = Column("action", "string", "what the step did", allowed=("SELL_CALL", "DO_NOTHING"))
@@ -73,7 +113,7 @@ CANDIDATE_OUTCOMES = Table(
     ("decision_time", "exit_style", "instrument"),
     _pick(
         "decision_time", "underlying", "spot", "exit_style", "instrument", "strike", "expiry", "dte", "delta",
-        "iv", "bid_price", "ask_price", "premium_yield_pct", "ivrv_ratio", "score", "chosen", "sellable",
+        "iv", "bid_price", "ask_price?", "premium_yield_pct", "ivrv_ratio", "score", "chosen", "sellable",
         "reward_if_sold", "pnl_vs_hodl_if_sold", "max_drawdown_pct_if_sold", "label_end_time",
     ),
 )  # fmt: skip
@@ -194,7 +234,9 @@ POLICY_EQUITY = Table(
 )
 
 TABLES: tuple[Table, ...] = (
-    KLINES, REGIME_WINDOWS, WINDOW_KLINES, OPTION_CHAIN, BACKTEST_STEPS, BACKTEST_LEGS, CANDIDATE_OUTCOMES,
+    KLINES, KLINE_GAPS, REGIME_WINDOWS, WINDOW_KLINES, OPTION_QUOTES, VOLATILITY_INDEX, DELIVERY_PRICES,
+    WINDOW_QUOTES,
+    OPTION_CHAIN, BACKTEST_STEPS, BACKTEST_LEGS, CANDIDATE_OUTCOMES,
     CHAIN_DATASET, CANDIDATE_DATASET, PAPER_REPLAY, REPLAY_EVALUATIONS, TRADE_OR_SKIP_CORPUS,
     PICK_CANDIDATE_CORPUS, REPLAY_CORPUS, STABLE_CORPUS, MIXED_CORPUS, TRAINING_LOG, POLICY_DECISIONS,
     POLICY_METRICS, POLICY_EQUITY,

@@ -11,11 +11,21 @@ from trader_pipeline import backtest
 from trader_pipeline.backtest import BacktestParams, BacktestResult, DecisionStep
 from trader_pipeline.options import OptionParams, VolatilityParams
 from trader_pipeline.schema import Market
+from trader_pipeline_tests.options.calibrations import (
+    STEADY_BTC,
+    STEADY_ETH,
+    calibration,
+    flat_surface,
+    spread_of,
+)
 
 CONSTANT_IV = OptionParams(
-    volatility=VolatilityParams(
-        window_days=10, premium_btc=1.0, premium_eth=1.0, skew=0, curvature=0, minimum=0.8
-    )
+    volatility=VolatilityParams(window_days=10, minimum=0.8),
+    calibrations=(
+        calibration(
+            flat_surface(half_spread=spread_of(STEADY_BTC)), flat_surface(half_spread=spread_of(STEADY_ETH))
+        ),
+    ),
 )
 """Implied volatility is 0.8 as long as realised volatility is below."""
 

@@ -3,7 +3,7 @@
 The call sold is BTC-16FEB24-10500-C, 6 1/3 days from its expiry:
 sqrt(T) = sqrt(152 / 8760) = 0.131726, deviation = 0.105381, d1 = ln(10/10.5) / 0.105381 + 0.052690 = -0.410297,
 N(d1) = 0.340794, N(d2) = N(-0.515678) = 0.303040; mark = 0.340794 - 1.05 * 0.303040 = 0.022602 coin.
-Half-spread at delta 0.3408: 4.3 % - 0.908 * 1.6 % = 2.847 %; 0.022602 * 0.97153 = 0.021958, on tick: bid 0.0215.
+Half-spread at delta 0.3408: 3.5 % - 0.408 * 1.35 % = 2.949 %; 0.022602 * 0.97051 = 0.021935, on tick: bid 0.0215.
 """
 
 import pandas as pd
@@ -159,7 +159,7 @@ def test_old_fees_and_coarse_ticks_hold_in_their_time() -> None:
 
 
 def test_ethereum_has_its_own_spread() -> None:
-    """Half-spread at delta 0.3408: 3.9 % - 0.908 * 1.3 % = 2.72 %, doubled 5.44 %: 0.022602 * 0.9456 = 0.02137."""
+    """Half-spread at delta 0.3408: 3.25 % - 0.408 * 1.3 % = 2.72 %, doubled 5.44 %: 0.022602 * 0.9456 = 0.02137."""
     frame = flat_candles("2024-01-20", "2024-03-25", 2_000.0)
     result = run(frame, START, END, policy=sells("ETH-16FEB24-2100-C"), underlying="ETH", cost_multiplier=2.0)
     row = step(result, "hold_to_expiry")

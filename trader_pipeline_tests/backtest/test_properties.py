@@ -22,13 +22,15 @@ from trader_pipeline_tests.options.markets import at, random_candles
 
 FRAME = random_candles(11, "2024-01-01", 24 * 130)
 START, END = "2024-02-05", "2024-03-16"
+THRESHOLD = 6.8
+"""About the median of the best scores on these candles, so that the teacher sells at times and declines at others."""
 FRAMES = ("steps", "legs", "candidates", "equity")
 
 
 def simulate(
     frame: pd.DataFrame = FRAME, start: str = START, end: str = END, **kwargs: object
 ) -> BacktestResult:
-    settings = {"options": OptionParams(), "max_candidates": 10, "score_threshold": 6.3, **kwargs}
+    settings = {"options": OptionParams(), "max_candidates": 10, "score_threshold": THRESHOLD, **kwargs}
     return run(frame, start, end, **settings)
 
 
@@ -182,7 +184,7 @@ def test_policy_sees_only_what_was_closed_by_the_decision() -> None:
 
 @pytest.mark.parametrize("mode", ["independent", "sequential"])
 def test_teacher_asked_step_by_step_equals_the_teacher_in_the_kernel(mode: str) -> None:
-    rule = TeacherPolicy(6.3)
+    rule = TeacherPolicy(THRESHOLD)
     asked = simulate(policy=Scripted(rule.decide), mode=mode)
     kernel = simulate(mode=mode)
     for name in FRAMES:

@@ -3,12 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from trader_pipeline import backtest
 from trader_pipeline.backtest import BacktestParams
-from trader_pipeline.options import OptionParams, VolatilityParams
+from trader_pipeline.options import OptionParams, SurfaceParams, VolatilityParams
+from trader_pipeline.options.params import Calibration
 from trader_pipeline.schema import Market
 from trader_pipeline_tests.backtest.twin import Twin
+from trader_pipeline_tests.options.calibrations import calibration, surfaces
 from trader_pipeline_tests.options.markets import candles
 
 FIGURES = ("reward", "pnl_vs_hodl", "max_drawdown_pct", "pnl_coin", "fees_coin")
@@ -28,9 +32,27 @@ def random_market(generator: np.random.Generator) -> tuple[pd.DataFrame, str]:
     return frame[keep].reset_index(drop=True), start
 
 
-def random_settings(generator: np.random.Generator) -> tuple[OptionParams, BacktestParams]:
+def with_index(frame: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """Candles with a volatility index that is missing for some hours, for days, or from the start."""
+    index = generator.uniform(0.3, 1.2) * np.exp(np.cumsum(generator.normal(0, 0.01, len(frame))))
+    for gap in generator.integers(0, len(frame), 3):
+        index[gap : gap + int(generator.choice([1, 30, 24 * 7]))] = np.nan
+    return frame.assign(volatility_index=index)
+
+
+def random_settings(
+    generator: np.random.Generator, calibrations: tuple[Calibration, ...]
+) -> tuple[OptionParams, BacktestParams]:
     options = OptionParams(
-        volatility=VolatilityParams(window_days=4, premium_btc=generator.uniform(0.9, 1.5))
+        volatility=VolatilityParams(
+            window_days=4,
+            index_bridge_days=int(generator.choice([0, 1])),
+            half_life_days=float(generator.choice([0.5, 3.0, 16.0])),
+            index_half_life_days=float(generator.choice([0.2, 1.0, 5.0])),
+            minimum=float(generator.choice([0.05, 0.4])),
+        ),
+        calibrations=calibrations,
+        spread_multiplier=float(generator.choice([0.5, 1.0])),
     )
     params = BacktestParams(
         decision_every_hours=int(generator.choice([12, 24])),
@@ -47,17 +69,26 @@ def random_settings(generator: np.random.Generator) -> tuple[OptionParams, Backt
     return options, params
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_engine_agrees_with_the_twin(seed: int) -> None:
+@given(seed=st.integers(0, 2**32 - 1), first=surfaces(), second=surfaces(), other=surfaces())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_engine_agrees_with_the_twin(
+    seed: int, first: SurfaceParams, second: SurfaceParams, other: SurfaceParams
+) -> None:
+    """The calibration changes while chains are open; `other` is that of the coin that is not traded."""
     generator = np.random.default_rng(seed)
     frame, begin = random_market(generator)
-    options, params = random_settings(generator)
+    frame = with_index(frame, generator) if generator.random() < 0.5 else frame
     start = pd.Timestamp(begin, tz="UTC") + pd.Timedelta(days=int(generator.integers(5, 20)))
+    change = (start + pd.Timedelta(days=int(generator.integers(0, 9)))).date()
+    underlying = str(generator.choice(["BTC", "ETH"]))
+    pairs = [(p, other) if underlying == "BTC" else (other, p) for p in (first, second)]
+    calibrations = (calibration(*pairs[0]), calibration(*pairs[1], since=change))
+    options, params = random_settings(generator, calibrations)
     result = backtest.run_backtest(
-        klines=frame, fine_klines=frame, market=Market("BTC", "1h"), start=start,
+        klines=frame, fine_klines=frame, market=Market(underlying, "1h"), start=start,
         end=start + pd.Timedelta(days=1), option_params=options, params=params,
     )  # fmt: skip
-    twin = Twin(frame, options, params, "BTC")
+    twin = Twin(frame, options, params, underlying)
     for time, offered in result.candidates.groupby("decision_time"):
         listing = twin.listing(time)
         for exit_style, part in offered.groupby("exit_style"):

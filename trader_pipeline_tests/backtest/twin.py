@@ -1,5 +1,5 @@
 """A slow, plain-Python reading of the backtest's semantics, to hold the engine against. No numba, no shared code
-but the parameters, the calendar and the policies' answers."""
+but the parameters, the calendar and the policies' answers; the surface's formulas are those of `plain_surface`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pandas as pd
 from trader_pipeline.backtest import BacktestParams
 from trader_pipeline.options import OptionParams, listed_at
 from trader_pipeline.options.calendar import listing_of
+from trader_pipeline.options.params import SurfaceParams
+from trader_pipeline_tests.options import plain_surface
 
 HOUR = pd.Timedelta(hours=1)
 DAY = pd.Timedelta(days=1)
@@ -37,14 +39,22 @@ class Twin:
         self, frame: pd.DataFrame, options: OptionParams, params: BacktestParams, underlying: str
     ) -> None:
         self.rows = list(frame[["open_time", "close_time", "open", "close"]].itertuples(index=False))
+        self.index = list(frame.get("volatility_index", pd.Series(math.nan, frame.index)))
         self.options, self.params, self.underlying = options, params, underlying
-        self.variances: dict[int, tuple[float, float]] = {}
+        self.volatilities: dict[int, tuple[float, float]] = {}
+        self.slices: dict[tuple[int, int, int], tuple[float, float]] = {}
 
     def known(self, time: pd.Timestamp) -> int:
         return max(i for i, row in enumerate(self.rows) if row.close_time <= time)
 
-    def variance(self, i: int) -> tuple[float, float]:
-        if i not in self.variances:
+    def surface(self, time: pd.Timestamp) -> SurfaceParams:
+        """The parameters in force: those of the last calibration that applies from that day or an earlier one."""
+        dated = [c for c in self.options.calibrations if c.applies_from <= time.date()]
+        return dated[-1].btc if self.underlying == "BTC" else dated[-1].eth
+
+    def realised(self, i: int) -> tuple[float, float]:
+        """Weighted and plain realised volatility at the close of candle `i`."""
+        if i not in self.volatilities:
             v = self.options.volatility
             weighted = weights = total = years = 0.0
             for j in range(i, 0, -1):
@@ -53,42 +63,57 @@ class Twin:
                 square = math.log(self.rows[j].close / self.rows[j - 1].close) ** 2
                 length = (self.rows[j].close_time - self.rows[j - 1].close_time) / YEAR
                 age = (self.rows[i].close_time - self.rows[j].close_time) / DAY
-                weight = 0.5 ** (age / v.fast_half_life_days)
+                weight = 0.5 ** (age / v.half_life_days)
                 weighted, weights = weighted + weight * square, weights + weight * length
                 total, years = total + square, years + length
-            floor = v.minimum**2
-            self.variances[i] = max(floor, weighted / weights), max(floor, total / years)
-        return self.variances[i]
+            self.volatilities[i] = tuple(
+                max(v.minimum, math.sqrt(x)) for x in (weighted / weights, total / years)
+            )
+        return self.volatilities[i]
 
-    def price(self, i: int, spot: float, strike: float, left: pd.Timedelta) -> tuple[float, float, float]:
-        v, years = self.options.volatility, left / YEAR
-        fast, slow = self.variance(i)
-        x = years / (v.reversion_days / 365)
-        atm = max(
-            v.minimum, v.premium(self.underlying) * math.sqrt(slow + (fast - slow) * (1 - math.exp(-x)) / x)
-        )
-        z = max(-v.wing, min(v.wing, math.log(strike / spot) / (atm * math.sqrt(years))))
-        iv = max(v.minimum, atm * (1 + v.skew * z + v.curvature * z**2))
-        d1 = (math.log(spot / strike) + iv**2 * years / 2) / (iv * math.sqrt(years))
-        mark = cdf(d1) - strike / spot * cdf(d1 - iv * math.sqrt(years))
+    def forecast(self, i: int) -> float:
+        premium = self.surface(self.rows[i].close_time).premium
+        return max(self.options.volatility.minimum, premium * self.realised(i)[0])
+
+    def level(self, i: int) -> float:
+        """The index's level where one is known, else the forecast and what fades of the index's last word."""
+        v, now = self.options.volatility, self.rows[i].close_time
+        seen = next((n for n in range(i, 0, -1) if not math.isnan(self.index[n])), None)
+        if seen is None or now - self.rows[seen].close_time > v.index_bridge_days * DAY:
+            return self.forecast(i)
+        told = self.index[seen] / self.surface(self.rows[seen].close_time).index_over_atm
+        if seen == i:
+            return told
+        fading = 0.5 ** ((now - self.rows[seen].close_time) / DAY / v.index_half_life_days)
+        return self.forecast(i) * (told / self.forecast(seen)) ** fading
+
+    def price(
+        self, i: int, spot: float, strike: float, time: pd.Timestamp, expiry: pd.Timestamp
+    ) -> tuple[float, float, float]:
+        """Mark, delta and volatility at `time`, at the level known at the close of candle `i`."""
+        now, end, surface = int(time.timestamp()), int(expiry.timestamp()), self.surface(time)
+        floor = self.options.volatility.minimum
+        if (i, now, end) not in self.slices:
+            self.slices[i, now, end] = plain_surface.slice_variance(surface, self.level(i), now, end, floor)
+        theta, phi = self.slices[i, now, end]
+        forward = spot * plain_surface.carry(surface, now, end)
+        w = plain_surface.total_variance(theta, phi, surface.rho, math.log(strike / forward))
+        iv = max(floor, math.sqrt(w / ((expiry - time) / YEAR)))
+        deviation = iv * math.sqrt((expiry - time) / YEAR)
+        d1 = math.log(forward / strike) / deviation + deviation / 2
+        mark = cdf(d1) - strike / forward * cdf(d1 - deviation)
         return max(0.0, mark), cdf(d1), iv
 
-    def half_spread(self, delta: float) -> float:
-        spread = self.options.spread
-        nodes = spread.delta_nodes
-        shares = spread.half_spread_btc if self.underlying == "BTC" else spread.half_spread_eth
-        i = next(i for i in range(1, len(nodes)) if delta <= nodes[i])
-        share = shares[i - 1] + (delta - nodes[i - 1]) / (nodes[i] - nodes[i - 1]) * (
-            shares[i] - shares[i - 1]
-        )
-        return share * spread.multiplier * self.params.cost_multiplier
+    def half_spread(self, delta: float, time: pd.Timestamp, expiry: pd.Timestamp) -> float:
+        share = plain_surface.half_spread(self.surface(time), delta, (expiry - time) / DAY)
+        return share * self.options.spread_multiplier * self.params.cost_multiplier
 
-    def bid(self, mark: float, delta: float, time: pd.Timestamp) -> float:
-        price = mark * (1 - min(1.0, self.half_spread(delta)))
+    def bid(self, mark: float, delta: float, time: pd.Timestamp, expiry: pd.Timestamp) -> float:
+        price = mark * (1 - min(1.0, self.half_spread(delta, time, expiry)))
         return math.floor(price / tick(price, time) + 1e-7) * tick(price, time)
 
-    def ask(self, mark: float, delta: float, time: pd.Timestamp) -> float:
-        price = mark * (1 + self.half_spread(delta))
+    def ask(self, mark: float, delta: float, time: pd.Timestamp, expiry: pd.Timestamp) -> float:
+        price = mark * (1 + self.half_spread(delta, time, expiry))
         return max(1 if price > 0 else 0, math.ceil(price / tick(price, time) - 1e-7)) * tick(price, time)
 
     def fee(self, premium: float, time: pd.Timestamp) -> float:
@@ -104,14 +129,14 @@ class Twin:
             if left < p.min_dte_days * DAY:
                 continue
             near = left < self.options.near_days * DAY
-            step = ladder(
-                spot * (self.options.near_strike_pct if near else self.options.far_strike_pct) / 100
-            )
+            step = ladder(spot * self.options.strike_pct(self.underlying, near=near) / 100)
             for n in range(1, int(4 * spot / step)):
-                mark, delta, iv = self.price(i, spot, n * step, left)
-                bid = self.bid(mark, delta, time)
-                if p.min_delta <= delta <= p.max_delta and bid > 0:
-                    ask = self.ask(mark, delta, time)
+                mark, delta, iv = self.price(i, spot, n * step, time, expiry.time)
+                if not p.min_delta <= delta <= p.max_delta:
+                    continue
+                bid = self.bid(mark, delta, time, expiry.time)
+                if bid > 0:
+                    ask = self.ask(mark, delta, time, expiry.time)
                     found.append(
                         Call(
                             n * step,
@@ -134,7 +159,7 @@ class Twin:
     def score(self, i: int, bid: float, iv: float, delta: float, left: pd.Timedelta) -> float:
         dte = left / DAY
         income = bid * 365 / dte
-        rich = min(1, max(0, (iv / math.sqrt(self.variance(i)[1]) - 0.8) / 0.8))
+        rich = min(1, max(0, (iv / self.realised(i)[1] - 0.8) / 0.8))
         far, time = max(0, 1 - abs(delta - 0.25) / 0.25), max(0, 1 - abs(dte - 14) / 21)
         return 10 * (0.35 * income / (income + 0.25) + 0.3 * rich + 0.2 * far + 0.15 * time)
 
@@ -168,9 +193,9 @@ class Twin:
             bid = 0.0
             if fits:
                 mark, delta, _ = self.price(
-                    self.known(time), row.open, call.strike, call.expiry - row.open_time
+                    self.known(time), row.open, call.strike, row.open_time, call.expiry
                 )
-                bid = self.bid(mark, delta, row.open_time)
+                bid = self.bid(mark, delta, row.open_time, call.expiry)
             if bid <= 0:
                 if end is None:
                     return None
@@ -183,8 +208,8 @@ class Twin:
                 row = self.rows[n]
                 if row.close_time >= call.expiry:
                     break
-                mark, delta, _ = self.price(n, row.close, call.strike, call.expiry - row.close_time)
-                ask = self.ask(mark, delta, row.close_time)
+                mark, delta, _ = self.price(n, row.close, call.strike, row.close_time, call.expiry)
+                ask = self.ask(mark, delta, row.close_time, call.expiry)
                 if exit_style == "tp_and_roll" and ask <= (1 - p.take_profit) * bid + 1e-12:
                     bought = row
                     break

@@ -133,6 +133,10 @@ def test_sensor_asks_for_regimes_then_registers_windows_and_asks_for_their_runs(
     (regimes,) = evaluate()
     assert regimes.job_name == "regimes_job"
     job.execute_in_process(asset_selection=[dg.AssetKey("regime_windows")], instance=instance)
+    (recorded,) = evaluate()
+    assert recorded.job_name == "recordings_job"
+    tables = [dg.AssetKey(n) for n in ("option_quotes", "volatility_index", "delivery_prices")]
+    assert job.execute_in_process(asset_selection=tables, instance=instance).success
     known = instance.get_dynamic_partitions("regime")
     instance.delete_dynamic_partition("regime", known[0])
     requests = evaluate()
@@ -188,7 +192,7 @@ def test_failed_check_is_not_passed_over_by_running_again(make_pipeline, instanc
     from trader_pipeline.defs import options
 
     pipeline = make_pipeline()
-    monkeypatch.setattr(options, "crossed_quotes", lambda chain: ["BTC-1JAN21-30000-C"])
+    monkeypatch.setattr(options, "crossed_quotes", lambda chain, recorded: ["BTC-1JAN21-30000-C"])
     for _ in range(2):
         with pytest.raises(RunFailedError, match=r"bid_below_mark_below_ask.*BTC-1JAN21-30000-C"):
             run_all(pipeline, instance)
@@ -278,7 +282,9 @@ def test_nightly_schedule_asks_only_for_candles_whose_files_changed(
     job = build_definitions(pipeline).resolve_implicit_global_asset_job_def()
     for market in ("BTC_1h", "BTC_4h"):
         job.execute_in_process(
-            asset_selection=[dg.AssetKey("klines")], partition_key=market, instance=instance
+            asset_selection=[dg.AssetKey("klines"), dg.AssetKey("kline_gaps")],
+            partition_key=market,
+            instance=instance,
         )
     assert evaluate(pipeline) == set()
     edit_candle(candle_files, tmp_path / "edited", "2021-06-01 05:00", 1.01)

@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,14 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from trader_pipeline.defs.klines import register_windows
+from trader_pipeline.defs.partitions import regime_partitions
 from trader_pipeline.klines import (
+    KlinesParams,
     RegimeParams,
     SampleParams,
+    build_klines,
     daily_closes,
     date_regime_windows,
     simulate_klines,
 )
-from trader_pipeline.schema import conform, parse_regime
+from trader_pipeline.schema import Market, conform, parse_regime
 from trader_pipeline.schema.tables import REGIME_WINDOWS
 from trader_pipeline_tests.klines.candles import DAY, HOUR, daily_candles
 
@@ -122,3 +129,80 @@ def test_simulated_years_hold_all_labels(seed: int) -> None:
     assert 8 <= len(windows) <= 16
     assert set(windows["label"]) == {"bull", "chop", "dump"}
     assert windows["end"].iloc[-1] - windows["start"].iloc[0] == 1095 * DAY
+
+
+def _random_cuts(klines: pd.DataFrame, *, count: int, seed: int) -> list[int]:
+    """`count` row numbers up to which candles are known: nearly all of them inside a day."""
+    generator = np.random.default_rng(seed)
+    return sorted(generator.choice(np.arange(24, len(klines)), size=count, replace=False).tolist())
+
+
+def _closed(windows: pd.DataFrame) -> pd.DataFrame:
+    return windows[~windows["provisional"]].reset_index(drop=True)
+
+
+def _assert_closed_windows_stand(klines: pd.DataFrame, cuts: list[int]) -> None:
+    whole = date_regime_windows(klines)
+    inside_a_day = 0
+    for cut in cuts:
+        early = date_regime_windows(klines.iloc[:cut])
+        closed = _closed(early)
+        pd.testing.assert_frame_equal(closed, whole.iloc[: len(closed)])
+        last = early.iloc[-1]
+        known_until = klines["close_time"].iloc[cut - 1]
+        assert last["provisional"]
+        assert last["end"] <= known_until
+        inside_a_day += known_until != known_until.floor("D")
+    assert inside_a_day > 0.8 * len(cuts)
+
+
+@pytest.fixture(scope="module")
+def real_btc(reference_data: Path) -> pd.DataFrame:
+    params = KlinesParams(source="file", path=str(reference_data / "klines"))
+    return build_klines(Market("BTC", "1h"), params)[0]
+
+
+def test_later_candles_never_move_a_closed_window_of_real_candles(real_btc: pd.DataFrame) -> None:
+    assert len(_closed(date_regime_windows(real_btc))) >= 15
+    _assert_closed_windows_stand(real_btc, _random_cuts(real_btc, count=50, seed=20))
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_later_candles_never_move_a_closed_window_of_simulated_candles(seed: int) -> None:
+    klines = simulate_klines(SampleParams(seed=seed))["BTC"]
+    _assert_closed_windows_stand(klines, _random_cuts(klines, count=50, seed=seed))
+
+
+def test_candles_of_an_unfinished_day_change_nothing(real_btc: pd.DataFrame) -> None:
+    midnights = np.flatnonzero(real_btc["close_time"] == real_btc["close_time"].dt.floor("D"))
+    for row in np.random.default_rng(3).choice(midnights[60:-1], size=10, replace=False):
+        at_midnight = date_regime_windows(real_btc.iloc[: row + 1])
+        for hours in (1, 12, 22):
+            pd.testing.assert_frame_equal(date_regime_windows(real_btc.iloc[: row + 1 + hours]), at_midnight)
+
+
+def test_candles_missing_around_midnight_delay_a_day_but_move_no_window(real_btc: pd.DataFrame) -> None:
+    hour = real_btc["open_time"].dt.hour
+    generator = np.random.default_rng(4)
+    days = real_btc["open_time"].dt.floor("D")
+    gone = days.isin(generator.choice(days.unique(), size=200, replace=False)) & (hour >= 21)
+    holed = real_btc[~gone].reset_index(drop=True)
+    _assert_closed_windows_stand(holed, _random_cuts(holed, count=50, seed=5))
+
+
+def test_only_closed_windows_become_partitions_and_none_is_ever_taken_back(real_btc: pd.DataFrame) -> None:
+    whole = date_regime_windows(real_btc)
+    with dg.DagsterInstance.ephemeral() as instance:
+        known: set[str] = set()
+        opened: set[str] = set()
+        for cut in [*_random_cuts(real_btc, count=40, seed=6), len(real_btc)]:
+            windows = date_regime_windows(real_btc.iloc[:cut])
+            new = register_windows(instance, windows)
+            partitions = set(instance.get_dynamic_partitions(str(regime_partitions.name)))
+            assert partitions == known | set(new) == set(_closed(windows)["regime"])
+            assert known <= partitions
+            assert windows["regime"].iloc[-1] not in partitions
+            opened.add(windows["regime"].iloc[-1])
+            known = partitions
+    assert known == set(_closed(whole)["regime"])
+    assert len(opened) > 20  # the open window's key moves with its last day

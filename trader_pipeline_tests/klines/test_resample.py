@@ -77,3 +77,21 @@ def test_resampling_in_two_steps_equals_one(kept: set[int]) -> None:
         resample_klines(fine, step_from=HOUR, step_to=FOUR), step_from=FOUR, step_to=24 * HOUR
     )
     pd.testing.assert_frame_equal(once, twice)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sets(st.integers(0, 95)), st.sampled_from([4, 24]))
+def test_resampling_equals_an_independent_aggregation(missing: set[int], hours: int) -> None:
+    """Candle by candle in plain Python: the coarse candle that opens at t sums up the fine ones in [t, t + hours)."""
+    fine = _hourly(96).drop(index=sorted(missing - {0, 95})).reset_index(drop=True)
+    out = resample_klines(fine, step_from=HOUR, step_to=hours * HOUR)
+    rows = list(fine.itertuples(index=False))
+    expected = []
+    for start in pd.date_range("2024-01-01", periods=96 // hours, freq=f"{hours}h", tz="UTC"):
+        inside = [r for r in rows if start <= r.open_time < start + hours * HOUR]
+        if inside:
+            total = sum(r.volume for r in inside)
+            extremes = max(r.high for r in inside), min(r.low for r in inside)
+            expected.append((start, inside[0].open, *extremes, inside[-1].close, total))
+    columns = ["open_time", "open", "high", "low", "close", "volume"]
+    assert list(out[columns].itertuples(index=False, name=None)) == expected

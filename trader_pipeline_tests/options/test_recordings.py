@@ -1,0 +1,435 @@
+"""Recordings on disk, imported files, and the tables built from both."""
+
+import gzip
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trader_pipeline.cli.quotes import options_group
+from trader_pipeline.klines.retrying import RetryParams, SourceRefusedError
+from trader_pipeline.options.deribit import DeribitParams, fetch_volatility_index
+from trader_pipeline.options.quote_files import QuoteFileError
+from trader_pipeline.options.recorder import (
+    record_all,
+    record_delivery_prices,
+    record_snapshot,
+    record_volatility_index,
+)
+from trader_pipeline.options.recordings import (
+    add_rows,
+    build_delivery_prices,
+    build_option_quotes,
+    build_volatility_index,
+    load_quotes_file,
+    load_volatility_index_file,
+    source_hashes,
+)
+from trader_pipeline.options.row_union import RecordingConflictError, join_rows, located
+from trader_pipeline.schema.tables import DELIVERY_PRICES, OPTION_QUOTES, VOLATILITY_INDEX
+from trader_pipeline_tests.options.deribit_server import (
+    Venue,
+    built_in_quotes,
+    hourly_candles,
+    serve,
+    with_puts,
+)
+
+NOW = pd.Timestamp("2025-12-30 17:31:16", tz="UTC")
+START = pd.Timestamp("2025-12-20", tz="UTC")
+NONE = DeribitParams()
+
+
+@pytest.fixture
+def venue():
+    days = pd.date_range("2025-11-01", "2025-12-30", freq="D")
+    return Venue(
+        with_puts(built_in_quotes()),
+        NOW,
+        candles=hourly_candles(START, 258),
+        delivery_prices={f"{d:%Y-%m-%d}": 90_000.0 + i for i, d in enumerate(days)},
+    )
+
+
+@pytest.fixture
+def params(venue):
+    retries = RetryParams(attempts=3, first_wait_seconds=0.001, longest_wait_seconds=0.001)
+    with serve(venue) as url:
+        yield DeribitParams(source="api", base_url=url, retries=retries)
+
+
+def published(quotes: pd.DataFrame) -> pd.DataFrame:
+    """Quotes in the columns in which others publish them."""
+    frame = quotes.rename(
+        columns={
+            "quote_time": "timestamp",
+            "instrument": "instrument_name",
+            "forward": "underlying_price",
+            "iv": "mark_iv",
+        }
+    )
+    return frame.assign(currency="BTC")
+
+
+def bytes_by_name(root) -> dict[str, str]:
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*.parquet"))
+    }
+
+
+@pytest.fixture
+def quotes_csv(tmp_path):
+    path = tmp_path / "quotes.csv"
+    published(with_puts(built_in_quotes())).to_csv(path, index=False)
+    return path
+
+
+def edited(path, column: str, row: int, value: object, name: str = "edited.csv"):
+    """A copy of a CSV with one cell changed; `row` counts lines as messages do."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.loc[row - 2, column] = value
+    target = path.with_name(name)
+    frame.to_csv(target, index=False)
+    return target
+
+
+def test_snapshot_is_one_file_named_after_its_second_and_recording_it_again_changes_nothing(params, tmp_path):
+    additions, report = record_snapshot("BTC", params, tmp_path)
+    assert (additions.rows, additions.files, report.rows) == (10, 1, 10)
+    before = bytes_by_name(tmp_path)
+    assert list(before) == ["quotes/BTC/2025-12-30/20251230T173115Z.parquet"]
+    again, _ = record_snapshot("BTC", params, tmp_path)
+    assert (again.rows, again.repeats, again.files) == (0, 10, 0)
+    assert bytes_by_name(tmp_path) == before
+
+
+def test_another_snapshot_of_the_same_second_is_refused(venue, params, tmp_path):
+    record_snapshot("BTC", params, tmp_path)
+    before = bytes_by_name(tmp_path)
+    venue.quotes.loc[2, "mark_price"] = 0.0099
+    with pytest.raises(
+        RecordingConflictError, match=r"new rows, row \d+, column mark_price: 0.0099 differs from"
+    ):
+        record_snapshot("BTC", params, tmp_path)
+    venue.quotes = (
+        with_puts(built_in_quotes()).iloc[:9].assign(quote_time=NOW.floor("s") - pd.Timedelta("10ms"))
+    )
+    with pytest.raises(RecordingConflictError, match="another snapshot of the same second"):
+        record_snapshot("BTC", params, tmp_path)
+    assert bytes_by_name(tmp_path) == before
+
+
+def test_volatility_index_and_delivery_prices_are_topped_up_month_by_month(venue, params, tmp_path):
+    early = NOW - pd.Timedelta(days=2)
+    venue.now = early
+    assert record_volatility_index("BTC", params, tmp_path, now=early).rows == 209
+    last_days = [venue.delivery_prices.popitem() for _ in range(3)]
+    assert record_delivery_prices("BTC", params, tmp_path).rows == 57
+    venue.now = NOW
+    venue.delivery_prices |= dict(last_days)
+    venue.requests.clear()
+    assert record_volatility_index("BTC", params, tmp_path, now=NOW).rows == 48
+    assert record_delivery_prices("BTC", params, tmp_path).rows == 3
+    asked = venue.asked("get_volatility_index_data")[0]["start_timestamp"]
+    assert pd.Timestamp(int(asked), unit="ms", tz="UTC") == pd.Timestamp("2025-12-28 17:00", tz="UTC")
+    topped_up = bytes_by_name(tmp_path)
+    assert list(topped_up) == [
+        "delivery_prices/BTC/2025-11.parquet",
+        "delivery_prices/BTC/2025-12.parquet",
+        "volatility_index/BTC/2025-12.parquet",
+    ]
+    at_once = tmp_path / "at_once"
+    record_volatility_index("BTC", params, at_once, now=NOW)
+    record_delivery_prices("BTC", params, at_once)
+    assert bytes_by_name(at_once) == topped_up, "same rows, same bytes, however they came"
+    assert record_volatility_index("BTC", params, tmp_path, now=NOW).files == 0
+    assert record_delivery_prices("BTC", params, tmp_path).files == 0
+
+
+def test_venue_that_changes_its_past_is_refused_and_nothing_of_the_answer_is_stored(venue, params, tmp_path):
+    record_delivery_prices("BTC", params, tmp_path)
+    before = bytes_by_name(tmp_path)
+    rows = build_delivery_prices(NONE, tmp_path)[0].tail(1)
+    new = rows.assign(expiry=rows["expiry"] + pd.Timedelta(days=31))
+    with pytest.raises(RecordingConflictError, match=r"column delivery_price: 1.0 differs from 90059.0 in"):
+        add_rows(pd.concat([new, rows.assign(delivery_price=1.0)]), "delivery_prices", tmp_path)
+    assert bytes_by_name(tmp_path) == before
+
+
+def test_writers_at_the_same_time_lose_no_row(venue, params, tmp_path):
+    whole = fetch_volatility_index("BTC", params, end=NOW)
+    parts = [whole.iloc[i::8] for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda part: add_rows(part, "volatility_index", tmp_path), parts))
+    pd.testing.assert_frame_equal(build_volatility_index(NONE, tmp_path)[0], whole)
+
+
+def test_what_was_stored_before_a_refusal_stays(venue, params, tmp_path):
+    lines = record_all(("BTC", "ETH"), params, tmp_path, now=NOW)
+    assert [next(lines) for _ in range(3)][1] == "BTC: 257 rows of volatility_index recorded in 1 files"
+    with pytest.raises(SourceRefusedError, match="currency=ETH"):
+        next(lines)
+    assert len(bytes_by_name(tmp_path)) == 4
+
+
+def test_nothing_recorded_and_no_source_gives_empty_tables(tmp_path):
+    for build, table in (
+        (build_option_quotes, OPTION_QUOTES),
+        (build_volatility_index, VOLATILITY_INDEX),
+        (build_delivery_prices, DELIVERY_PRICES),
+    ):
+        frame, report = build(NONE, tmp_path / "none")
+        assert frame.equals(table.empty())
+        assert report.summary().endswith("0 rows read from 0 files, 0 kept")
+
+
+def test_table_is_the_union_of_recordings_and_imports_each_row_once(params, tmp_path):
+    root = tmp_path / "recordings"
+    record_snapshot("BTC", params, root)
+    recorded, _ = build_option_quotes(NONE, root)
+    assert len(recorded) == 10
+    later = with_puts(built_in_quotes()).assign(quote_time=NOW + pd.Timedelta(hours=1))
+    path = tmp_path / "later.parquet"
+    published(pd.concat([later, later.tail(4)])).to_parquet(path)
+    files = DeribitParams(source="files", quotes_path=str(path))
+    frame, report = build_option_quotes(files, root)
+    assert (report.rows_read, report.rows, report.repeats) == (24, 20, 4)
+    assert frame["quote_time"].is_monotonic_increasing
+    assert "12 without a bid" in report.summary()
+    nothing_imported, _ = build_option_quotes(files.model_copy(update={"source": "none"}), root)
+    pd.testing.assert_frame_equal(nothing_imported, recorded)
+    calls, report = build_option_quotes(
+        files.model_copy(update={"option_types": ("call",), "max_dte_days": 16.6}), root
+    )
+    assert set(calls["option_type"]) == {"call"}
+    assert calls["quote_time"].unique().tolist() == [NOW + pd.Timedelta(hours=1)]
+    assert report.left_out == {"beyond max_dte_days": 10, "of another type": 9}
+    before = source_hashes("quotes", files, root)
+    assert list(before) == ["recordings/quotes/BTC/2025-12-30", "import/later.parquet"]
+    add_rows(load_quotes_file(path), "quotes", root)
+    after = source_hashes("quotes", files, root)
+    assert [name for name in before if after[name] != before[name]] == ["recordings/quotes/BTC/2025-12-30"]
+
+
+def test_contradiction_between_files_is_refused_with_both_places(quotes_csv):
+    other = edited(quotes_csv, "ask_price", 4, "0.011", "zother.csv")
+    with pytest.raises(RecordingConflictError) as caught:
+        load_quotes_file(quotes_csv.parent)
+    assert str(caught.value) == (
+        f"{other}, row 4, column ask_price: 0.011 differs from 0.0105 in {quotes_csv}, row 4, which is also of"
+        " 2025-12-30 17:31:15.944000+00:00 BTC-16JAN26-95000-C; keep one of them"
+    )
+
+
+def test_a_bid_that_only_one_file_has_is_a_contradiction_but_a_missing_vega_is_none(quotes_csv):
+    edited(quotes_csv, "vega", 3, "", "other.csv")
+    frame = load_quotes_file(quotes_csv.parent)
+    assert len(frame) == 10
+    assert frame["vega"].notna().all()
+    edited(quotes_csv, "bid_price", 3, "", "other.csv")
+    with pytest.raises(RecordingConflictError, match="column bid_price"):
+        load_quotes_file(quotes_csv.parent)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        lambda f: f,
+        lambda f: f.assign(option_type=f["option_type"].str[0].str.upper()),
+        lambda f: f.assign(timestamp=[f"{t:%Y-%m-%dT%H:%M:%S.%f}Z" for t in f["timestamp"]]),
+        lambda f: f.assign(
+            timestamp=f["timestamp"].astype("datetime64[ms, UTC]").astype("int64"),
+            expiry=f["expiry"].astype("datetime64[us, UTC]").astype("int64"),
+        ),
+        lambda f: f.assign(timestamp=f["timestamp"].dt.tz_convert("Asia/Tokyo")),
+        lambda f: f.assign(bid_price=f["bid_price"].fillna(0)),
+        lambda f: f.sample(frac=1, random_state=3),
+    ],
+    ids=["plain", "C-and-P", "iso-with-Z", "epochs", "tokyo", "zero-for-no-bid", "shuffled"],
+)
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_every_spelling_gives_the_same_rows(spelling, ending, tmp_path, quotes_csv):
+    frame = spelling(published(with_puts(built_in_quotes())))
+    path = tmp_path / f"spelled{ending}"
+    if ending == ".parquet":
+        frame.to_parquet(path)
+    else:
+        text = frame.to_csv(index=False).encode()
+        path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    pd.testing.assert_frame_equal(load_quotes_file(path), load_quotes_file(quotes_csv))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("mark_iv", "46.31", "row 3, column mark_iv: '46.31' is no decimal volatility; 65 % is written 0.65"),
+        ("bid_price", "-0.1", "row 3, column bid_price: '-0.1' is negative"),
+        ("ask_price", "x", "row 3, column ask_price: 'x' is no finite number"),
+        ("mark_price", "", "row 3, column mark_price: '' is no finite number"),
+        ("open_interest", "inf", "row 3, column open_interest: 'inf' is no finite number"),
+        ("underlying_price", "0", "row 3, column underlying_price: '0' is not above 0"),
+        ("strike", "88001", "row 3, column strike: '88001' is not the strike"),
+        (
+            "expiry",
+            "2026-01-16 09:00:00+00:00",
+            "column expiry: '2026-01-16 09:00:00+00:00' is not the expiry",
+        ),
+        ("option_type", "put", "row 3, column option_type: 'put' is not the type"),
+        ("option_type", "straddle", "'straddle' is neither call, put, C nor P"),
+        ("currency", "ETH", "row 3, column currency: 'ETH' is not the underlying"),
+        ("instrument_name", "BTC-016JAN26-88000-C", "row 3, column instrument"),
+        (
+            "timestamp",
+            "2025-12-30 17:31:15",
+            "row 3, column timestamp: '2025-12-30 17:31:15' has no time zone",
+        ),
+        ("timestamp", "yesterday", "row 3, column timestamp: 'yesterday' is no ISO 8601 time"),
+        ("delta", "-0.5", "row 3, column delta: '-0.5' is no delta"),
+    ],
+)
+def test_bad_value_is_refused_with_file_row_column_and_value(column, value, message, quotes_csv):
+    path = edited(quotes_csv, column, 3, value)
+    with pytest.raises(QuoteFileError) as caught:
+        load_quotes_file(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_missing_columns_bare_times_and_absent_files_are_explained(quotes_csv, tmp_path):
+    frame = published(with_puts(built_in_quotes()))
+    frame.drop(columns=["mark_iv", "vega", "open_interest"]).to_csv(quotes_csv, index=False)
+    with pytest.raises(QuoteFileError, match=r"missing columns mark_iv; found timestamp"):
+        load_quotes_file(quotes_csv)
+    bare = tmp_path / "bare.parquet"
+    frame.assign(timestamp=frame["timestamp"].dt.tz_localize(None)).to_parquet(bare)
+    with pytest.raises(QuoteFileError, match=r"column timestamp: .* has no time zone"):
+        load_quotes_file(bare)
+    with pytest.raises(QuoteFileError, match="no such file or folder"):
+        load_quotes_file(tmp_path / "absent")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(QuoteFileError, match=r"broken.parquet: cannot be read"):
+        load_quotes_file(tmp_path / "broken.parquet")
+
+
+def test_optional_columns_may_be_missing_and_rows_without_volatility_are_counted(quotes_csv, tmp_path):
+    frame = published(with_puts(built_in_quotes())).drop(columns=["vega", "open_interest"])
+    frame.loc[0, "mark_iv"] = 0.0
+    frame.loc[1, ["bid_price", "ask_price"]] = [0.0375, 0.0355]
+    frame.to_csv(quotes_csv, index=False)
+    files = DeribitParams(source="files", quotes_path=str(quotes_csv))
+    table, report = build_option_quotes(files, tmp_path / "none")
+    assert len(table) == 9
+    assert table[["vega", "open_interest"]].isna().all(axis=None)
+    assert report.left_out == {"without volatility": 1}
+    assert report.crossed == 1
+    assert "1 crossed" in report.summary()
+
+
+def test_volatility_index_file_is_percent_and_hourly(tmp_path):
+    candles = pd.DataFrame(hourly_candles(START, 5), columns=["open_time", "open", "high", "low", "close"])
+    path = tmp_path / "BTC_dvol_1h.csv"
+    candles.to_csv(path, index=False)
+    frame = load_volatility_index_file(path)
+    assert frame["iv_open"].tolist() == (candles["open"] / 100).tolist()
+    assert set(frame["underlying"]) == {"BTC"}
+    nameless = path.with_name("dvol.csv")
+    candles.assign(high=candles["high"] / 100).to_csv(nameless, index=False)
+    with pytest.raises(QuoteFileError, match="the name states no underlying"):
+        load_volatility_index_file(nameless)
+    with pytest.raises(QuoteFileError, match=r"row 2, column high: '0.56\d*' is no volatility in percent"):
+        load_volatility_index_file(nameless, "ETH")
+    candles.assign(low=99.0).to_csv(nameless, index=False)
+    with pytest.raises(QuoteFileError, match=r"row 2, column (low|high): '.*' is too (high|low)"):
+        load_volatility_index_file(nameless, "ETH")
+    candles.assign(open_time=candles["open_time"] + 60_000).to_csv(nameless, index=False)
+    with pytest.raises(QuoteFileError, match="is not on the hour"):
+        load_volatility_index_file(nameless, "ETH")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 40), max_size=4),
+    overlap=st.integers(0, 10),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_union_does_not_depend_on_how_rows_were_cut_and_shuffled(cuts, overlap, seed):
+    hours = pd.date_range(START, periods=40, freq="h", unit="us")
+    whole = pd.DataFrame(
+        {"underlying": "BTC", "open_time": hours, "close_time": hours + pd.Timedelta(hours=1)}
+    )
+    for i, column in enumerate(("iv_open", "iv_high", "iv_low", "iv_close")):
+        whole[column] = np.linspace(0.4, 0.9, 40) + i / 100
+    edges = [0, *sorted(cuts), 40]
+    parts = [
+        located(whole.iloc[max(0, a - overlap) : b], f"part {a}").sample(frac=1, random_state=seed)
+        for a, b in pairwise(edges)
+    ]
+    joined, repeats = join_rows(parts, VOLATILITY_INDEX)
+    pd.testing.assert_frame_equal(joined.reset_index(drop=True), whole[VOLATILITY_INDEX.column_names])
+    assert repeats == sum(map(len, parts)) - 40
+
+
+def test_command_records_and_imports_into_the_data_folder(venue, params, quotes_csv, tmp_path):
+    data = tmp_path / "data"
+    run = CliRunner()
+    base = ["--data-dir", str(data)]
+    recorded = run.invoke(
+        options_group, ["record", "--underlyings", "BTC", "--base-url", params.base_url, *base]
+    )
+    assert recorded.exit_code == 0, recorded.output
+    lines = recorded.output.splitlines()
+    assert lines[0].startswith("BTC at 2025-12-30 17:31:15: 10 quotes, 6 without a bid, 0 without an ask")
+    assert lines[1] == "BTC: 257 rows of volatility_index recorded in 1 files"
+    assert lines[2] == "BTC: 60 rows of delivery_prices recorded in 2 files"
+    later = published(with_puts(built_in_quotes()).assign(quote_time=NOW))
+    later.to_csv(quotes_csv, index=False)
+    imported = run.invoke(options_group, ["import", str(quotes_csv), "--kind", "quotes", *base])
+    assert imported.exit_code == 0, imported.output
+    assert (
+        "10 rows read from 1 files, 10 kept from 2025-12-30 17:31 to 2025-12-30 17:31, 6 without a bid"
+        in (imported.output)
+    )
+    frame, _ = build_option_quotes(NONE, data / "options" / "recordings")
+    assert frame["quote_time"].nunique() == 2
+    again = run.invoke(options_group, ["import", str(quotes_csv), "--kind", "quotes", *base])
+    assert "0 rows of quotes recorded in 0 files, 10 were there already" in again.output
+
+
+def test_delivery_prices_are_imported_by_day(tmp_path):
+    path = tmp_path / "ETH_delivery.csv"
+    path.write_text("date,delivery_price\n2025-12-29,2941.5\n2025-12-30,2973.25\n")
+    result = CliRunner().invoke(
+        options_group,
+        ["import", str(path), "--kind", "delivery-prices", "--data-dir", str(tmp_path / "data")],
+    )
+    assert result.exit_code == 0, result.output
+    frame, _ = build_delivery_prices(NONE, tmp_path / "data" / "options" / "recordings")
+    assert frame["expiry"].tolist() == [pd.Timestamp(f"2025-12-{d} 08:00", tz="UTC") for d in (29, 30)]
+    assert frame["delivery_price"].tolist() == [2941.5, 2973.25]
+
+
+def test_real_quotes_are_read_whole_and_a_recording_of_them_gives_the_same_table(reference_data, tmp_path):
+    path = reference_data / "options" / "deribit_calls_daily_2026H1.parquet"
+    files = DeribitParams(source="files", quotes_path=str(path))
+    frame, report = build_option_quotes(files, tmp_path)
+    assert (report.rows, report.missing_bids, report.missing_asks, report.crossed) == (72_146, 7_899, 502, 0)
+    week = frame[frame["quote_time"] < pd.Timestamp("2026-01-06", tz="UTC")]
+    added = add_rows(week, "quotes", tmp_path)
+    assert added.files == 2 * week["quote_time"].nunique()
+    both, report = build_option_quotes(files, tmp_path)
+    assert report.repeats == len(week)
+    pd.testing.assert_frame_equal(both, frame)
+
+
+def test_real_volatility_index_is_read_whole(reference_data):
+    frame = load_volatility_index_file(reference_data / "dvol" / "BTC_dvol_1h.parquet")
+    assert len(frame) == 38_789
+    assert frame["iv_open"].iloc[0] == 0.848
+    assert frame["open_time"].iloc[-1] >= pd.Timestamp("2025-10-14", tz="UTC")
