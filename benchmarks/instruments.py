@@ -17,6 +17,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks._recorded import recorded
 from trader_pipeline.options import OptionParams, kernels
 from trader_pipeline.options.calendar import (
     LISTING_RULES,
@@ -154,7 +155,7 @@ def print_strikes(quotes: pd.DataFrame) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--quotes", help="Parquet file with recorded chains")
+@click.option("--quotes", default=recorded("options"), help="Parquet file or folder with recorded chains")
 def main(quotes: str | None) -> None:
     print_rules()
     if quotes is None:

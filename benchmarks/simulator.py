@@ -15,6 +15,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks._recorded import recorded
 from trader_pipeline.klines import KlinesParams, SampleParams, build_klines, simulate_klines
 from trader_pipeline.schema import UNDERLYINGS, Market
 
@@ -76,7 +77,7 @@ def inside(figures: pd.DataFrame, real: pd.DataFrame) -> pd.Series:
 
 
 @click.command(help=__doc__)
-@click.option("--klines", help="folder with real BTC and ETH candles")
+@click.option("--klines", default=recorded("klines"), help="folder with real BTC and ETH candles")
 def main(klines: str | None) -> None:
     default = table([simulate_klines(SampleParams())])
     others = table([simulate_klines(SampleParams(seed=seed)) for seed in SEEDS])

@@ -19,6 +19,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks._recorded import FOLDER, REPOSITORY
 from trader_pipeline.klines import KlinesParams, build_klines
 from trader_pipeline.options.calibration import calibrate
 from trader_pipeline.options.params import (
@@ -34,7 +35,6 @@ from trader_pipeline.options.surface import realised_volatility
 from trader_pipeline.schema import UNDERLYINGS, Market
 from trader_pipeline.store import write_atomic
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 UNTIL = pd.Timestamp("2026-03-01", tz="UTC")
 HALF_YEARS = pd.date_range("2021-07-01", "2026-01-01", freq="6MS", tz="UTC")
 CALIBRATIONS = REPOSITORY / "trader_pipeline" / "options" / "calibrations.json"
@@ -102,7 +102,7 @@ def print_errors(errors: pd.DataFrame, title: str) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--data", default=str(REPOSITORY.parent / "shared" / "data"), show_default=True)
+@click.option("--data", default=str(FOLDER), show_default=True)
 @click.option("--rewrite", is_flag=True, help="write trader_pipeline/options/calibrations.json")
 def main(data: str, rewrite: bool) -> None:
     if not Path(data).is_dir():

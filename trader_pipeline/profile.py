@@ -14,7 +14,9 @@ from trader_pipeline.corpora.mixing import MixParams
 from trader_pipeline.corpora.render import RenderParams
 from trader_pipeline.corpora.splits import SplitParams
 from trader_pipeline.evaluation.params import EvaluationParams
+from trader_pipeline.klines.archive_source import ArchiveParams
 from trader_pipeline.klines.regimes import RegimeParams
+from trader_pipeline.klines.retrying import RetryParams
 from trader_pipeline.klines.source import KlinesParams
 from trader_pipeline.klines.windows import WindowParams
 from trader_pipeline.options.deribit import DeribitParams
@@ -102,8 +104,18 @@ class Profile(BaseModel):
     def section_hash(self, section: str) -> str:
         value = getattr(self, section)
         if isinstance(value, KlinesParams):
-            # Candles count by their content, not by where they lie or whether more were asked for.
-            value = value.model_copy(update={"path": None, "downloads_dir": None, "offline": False})
+            # Candles count by their content, not by where they lie or how they were asked for.
+            asked = {
+                name: getattr(value, name).model_copy(update=unused)
+                for name, unused in (
+                    ("ccxt", {"base_url": None, "page_limit": 1, "retries": RetryParams()}),
+                    (
+                        "archive",
+                        {"base_url": ArchiveParams().base_url, "workers": 1, "retries": RetryParams()},
+                    ),
+                )
+            }
+            value = value.model_copy(update={"path": None, "downloads_dir": None, "offline": False, **asked})
         if isinstance(value, DeribitParams):
             # What is recorded counts by its content, not by where files lie or how the exchange was asked.
             value = DeribitParams(

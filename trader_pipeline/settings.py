@@ -88,18 +88,17 @@ def load_profile(name: str, *, klines: str = "", overrides: dict[str, Any] | Non
 
 
 def _read_calibrations(tree: dict[str, Any]) -> None:
-    """`options.calibration_file` stands for the calibrations in it, put among those that come with the package.
-
-    One of the package's that would apply from the same day gives way.
+    """`options.calibration_file` stands for the calibrations in it: they take over from the package's, from the first
+    day on which one of them applies.
     """
     path = tree.get("options", {}).pop("calibration_file", None)
     if not path:
         return
     from trader_pipeline.options.params import default_calibrations, load_calibrations
 
-    own = {c.applies_from: c for c in load_calibrations(Path(path).expanduser())}
-    dated = {**{c.applies_from: c for c in default_calibrations()}, **own}
-    tree["options"]["calibrations"] = [dated[day] for day in sorted(dated)]
+    own = load_calibrations(Path(path).expanduser())
+    since = min(c.applies_from for c in own)
+    tree["options"]["calibrations"] = [*(c for c in default_calibrations() if c.applies_from < since), *own]
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import datetime as dt
 import json
+import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -146,7 +148,7 @@ def test_klines_check_tells_clean_from_bad_files_by_its_exit_status(tmp_path):
     assert text.splitlines()[0].endswith(
         "BTC_1h, plain, 3 rows, 2024-01-01 00:00 .. 2024-01-01 04:00, epoch ms: clean"
     )
-    assert "warning: 2 bars missing in 1 gaps" in text
+    assert "warning: 2 bars missing in 1 gap" in text.splitlines()[-2]
     assert "warning: bars without a trade: 1" in text
 
     bad = candle_file(tmp_path, "ETHUSDT_1h.csv", (0, "1,2,0.5,1,9"), (0, "1,2,0.5,1,9"), (1, "x,2,0.5,1,-9"))
@@ -167,6 +169,12 @@ def test_klines_check_json_is_one_object_per_file_and_a_folder_stands_for_its_fi
     assert (btc["market"], btc["clean"], btc["unfinished"]) == ("BTC_1h", False, 1)
     assert (eth["bad_rows"], eth["problems"][0]["why"]) == (1, "is below low")
     assert list(btc) == list(eth)
+
+    candle_file(tmp_path, "BTCUSDT_1h_again.csv", (1, "1,2,0.5,1.5,9"), (2, "1,2,0.5,1,9"))
+    result = call("klines", "check", tmp_path, "--json", "--as-of", "2024-01-02")
+    *_, market = (json.loads(line) for line in result.output.splitlines())
+    assert list(market) == list(btc)
+    assert (market["market"], len(market["files"]), market["conflicts"]) == ("BTC_1h", 2, 1)
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +234,7 @@ def test_klines_fetch_fills_the_store_as_a_run_would_and_tops_up(
 
     text = succeed(*fetching(source, servers[source].url, "--markets", "BTC_1h,ETH_4h"))
     assert f"profile full, data folder {tmp_path / 'data'}" in text
-    assert "BTC_1h: 935 candles, 2024-11-01 00:00 to 2024-12-09 23:00, 1 missing in 1 gaps" in text
+    assert "BTC_1h: 935 candles, 2024-11-01 00:00 to 2024-12-09 23:00, 1 bar missing in 1 gap;" in text
     store = TableStore(str(tmp_path / "data"))
     shown = ["open_time", "open", "high", "low", "close", "volume", "close_time"]
     hourly, served = store.read(KLINES, ("BTC_1h",)), quarter["BTCUSDT"].iloc[:935].reset_index(drop=True)
@@ -240,6 +248,7 @@ def test_klines_fetch_fills_the_store_as_a_run_would_and_tops_up(
     assert gaps[["bars", "gap_reason"]].values.tolist() == [[1, reason]]
 
     profile, settings, folder = run_options(text)
+    assert {"markets=[BTC_1h,ETH_4h]", f"klines.{source}.until=2024-12-10"} <= set(settings)
     pipeline = PipelineResource(profile_name=profile, data_root=folder, overrides=settings)
     for market in ("BTC_1h", "ETH_4h"):
         assert stale_reason(pipeline, KLINES, (market,)) is None
@@ -247,8 +256,60 @@ def test_klines_fetch_fills_the_store_as_a_run_would_and_tops_up(
 
     before = requests_of(servers[source])
     again = succeed(*fetching(source, servers[source].url, "--markets", "BTC_1h,ETH_4h"))
-    assert "0 candles stored" in again
+    assert {"archive": "0 candles stored", "ccxt": "nothing new to ask for"}[source] in again
     assert requests_of(servers[source]) - (before if source == "ccxt" else 0) == 0
+
+
+@pytest.mark.parametrize("source", ["archive", "ccxt"])
+def test_klines_fetch_says_at_its_end_which_history_is_not_there(source, fetching, servers):
+    early = ("--markets", "BTC_1h,BTC_4h", "--since", "2024-01-01")
+    for _ in range(2):
+        *_, hourly, coarse, use = call(*fetching(source, servers[source].url, *early)).stdout.splitlines()
+        lacking = "asked from 2024-01-01, the source's first candle is 2024-11-01: 305 days are not there"
+        assert (hourly, coarse) == (f"WARNING: BTC_1h: {lacking}", f"WARNING: BTC_4h: {lacking}")
+    assert "markets=[BTC_1h]" in use, "a run takes one market of each underlying"
+
+
+@pytest.mark.parametrize("source", ["archive", "ccxt"])
+def test_run_does_not_go_beyond_the_end_that_fetch_was_given(source, fetching, servers, tmp_path):
+    from trader_pipeline.klines import build_klines, top_up_klines, top_up_reason
+    from trader_pipeline.schema import Market
+    from trader_pipeline.settings import load_profile, parse_overrides
+
+    text = succeed(*fetching(source, servers[source].url, "--markets", "BTC_1h"))
+    _, settings, folder = run_options(text)
+    params = load_profile("full", overrides=parse_overrides(tuple(settings))).klines
+    now, downloads = pd.Timestamp("2025-01-20 12:00", tz="UTC"), Path(folder) / "klines" / "downloads"
+    given = {"as_of": now, "downloads_root": downloads}
+    assert top_up_reason(Market.parse("BTC_1h"), params, **given) is None
+    beyond = params.model_copy(update={source: getattr(params, source).model_copy(update={"until": None})})
+    assert top_up_reason(Market.parse("BTC_1h"), beyond, **given) is not None
+    top_up_klines(Market.parse("BTC_1h"), beyond, **given)
+    assert build_klines(Market.parse("BTC_1h"), beyond, fetch=False, **given)[0]["open_time"].max() > utc(
+        "2025"
+    )
+    held = build_klines(Market.parse("BTC_1h"), params, fetch=False, **given)[0]
+    assert held["close_time"].max() == utc("2024-12-10")
+
+
+def utc(text):
+    return pd.Timestamp(text, tz="UTC")
+
+
+def test_klines_fetch_that_is_interrupted_says_that_it_can_go_on(fetching, servers, monkeypatch):
+    from trader_pipeline.klines.downloads import Downloads
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Downloads, "add", interrupted)
+    result = call(*fetching("archive", servers["archive"].url, "--markets", "BTC_1h"))
+    assert result.exit_code == 130
+    assert "What was stored stays, and the same command goes on from there." in result.output
+    assert "Traceback" not in result.output
+    monkeypatch.undo()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert "935 candles" in succeed(*fetching("archive", servers["archive"].url, "--markets", "BTC_1h"))
 
 
 @pytest.mark.parametrize("source", ["archive", "ccxt"])
@@ -296,3 +357,66 @@ def test_klines_fetch_needs_no_dagster(fetching, servers):
     assert done.returncode == 0, done.stderr
     assert "BTC_1d: 39 candles" in done.stdout
     assert "file" in done.stderr, "the progress bar"
+
+
+@pytest.mark.parametrize(
+    ("day", "message"),
+    [
+        ("NaT", "'NaT' is not a date; write YYYY-MM-DD"),
+        ("now", "'now' is not a date; write YYYY-MM-DD"),
+        ("1", "'1' is not a date; write YYYY-MM-DD"),
+        ("2024-13-01", "'2024-13-01' is not a date; write YYYY-MM-DD"),
+        ("99999-01-01", "'99999-01-01' is not a date; write YYYY-MM-DD"),
+        ("1600-01-01", "'1600-01-01' does not lie in 2009 to 2100; write YYYY-MM-DD"),
+        ("2101-01-01", "'2101-01-01' does not lie in 2009 to 2100; write YYYY-MM-DD"),
+    ],
+)
+def test_days_that_cannot_be_meant_are_refused_wherever_a_day_is_given(day, message, candle_folder, tmp_path):
+    file = candle_file(tmp_path, "BTCUSDT_1h.csv", (0, "1,1,1,1,1"))
+    fetch = [
+        "klines",
+        "fetch",
+        "--markets",
+        "BTC_1h",
+        "--base-url",
+        "http://127.0.0.1:1",
+        "--data-dir",
+        tmp_path,
+    ]
+    for arguments in (
+        [*fetch, "--source", "archive", "--since", day],
+        [*fetch, "--source", "ccxt", "--since", day],
+        [*fetch, "--source", "ccxt", "--since", "2024-01-01", "--until", day],
+        ["klines", "check", file, "--as-of", day],
+        ["backtest", "--klines", candle_folder, "--underlying", "BTC", "--start", day, "--end", "2021-03-01"],
+    ):
+        result = call(*arguments)
+        assert (result.exit_code, result.output.strip()) == (1, f"Error: {message}"), arguments
+
+
+@pytest.mark.parametrize("source", ["archive", "ccxt"])
+def test_klines_fetch_refuses_a_span_without_a_day_though_candles_are_stored(source, fetching, servers):
+    succeed(*fetching(source, servers[source].url, "--markets", "BTC_1h"))
+    servers["archive"].asked()
+    before = len(servers["ccxt"].requests)
+    backwards = call(*fetching(source, servers[source].url, "--until", "2024-10-01"))
+    assert backwards.exit_code == 1
+    assert re.search(r"until.*2024-10-01.* after.*since.*2024-11-01", backwards.output)
+    ahead = call(*fetching(source, servers[source].url, "--since", "2099-01-01", "--until", "2099-02-01"))
+    assert ahead.exit_code == 1
+    assert "2099-01-01" in ahead.output
+    assert "future" in ahead.output
+    assert "fetch some with" not in ahead.output
+    assert (servers["archive"].asked(), len(servers["ccxt"].requests)) == ({}, before)
+
+
+@pytest.mark.parametrize("source", ["archive", "ccxt"])
+@pytest.mark.parametrize("way", ["--base-url", "--set"])
+def test_klines_fetch_refuses_a_password_in_the_address_without_showing_it(source, way, fetching, servers):
+    address = servers[source].url.replace("http://", "http://user:SECRET@")
+    more = () if way == "--base-url" else ("--set", f"klines.{source}.base_url={address}", "--base-url", "")
+    result = call(*fetching(source, address if not more else servers[source].url, *more))
+    assert result.exit_code == 1
+    assert "Error: base_url holds a user name or password" in result.output
+    assert "SECRET" not in result.output
+    assert requests_of(servers[source]) == 0

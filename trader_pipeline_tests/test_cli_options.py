@@ -72,12 +72,15 @@ def test_calibrate_writes_what_was_fitted_on_which_days(quotes_file: Path, param
     (written,) = json.loads(params_file.read_text())
     assert list(written) == ["applies_from", "note", "fits", "btc", "eth"]
     assert written["applies_from"] == FITTED_UNTIL
-    assert [(f["underlying"], f["parameters"]) for f in written["fits"]] == [
+    taken_over, own = written["fits"][:2], written["fits"][2:]
+    assert [(f["underlying"], f["parameters"]) for f in own] == [
         (u, p) for u in ("BTC", "ETH") for p in ("shape", "spread", "basis")
     ]
-    assert {(f["first_day"], f["last_day"], f["source"]) for f in written["fits"]} == {
+    assert {(f["first_day"], f["last_day"], f["source"]) for f in own} == {
         ("2026-01-05", "2026-01-08", "quotes.parquet")
     }
+    before = json.loads(dump_calibrations(default_calibrations()))[-2]
+    assert taken_over == before["fits"], "what was not fitted says what it was once fitted on"
     for coin in ("btc", "eth"):
         assert set(written[coin]) == set(TRUTH.model_dump())
         for name, tolerance in (("rho", 0.002), ("eta", 0.01), ("weekend_weight", 0.005), ("basis", 1e-4)):
@@ -140,7 +143,7 @@ def test_calibrate_never_overwrites(quotes_file: Path, params_file: Path) -> Non
     [
         ("soon", "'soon' is not a date; write YYYY-MM-DD"),
         ("2026-01-09T05:00", "calibrate until the start of a day (UTC); got 2026-01-09 05:00:00+00:00"),
-        ("2026-01-05", "only 0 usable BTC calls were recorded before 2026-01-05; a fit needs 200"),
+        ("2026-01-05", "no quote was recorded before 2026-01-05"),
         ("2016-01-01", "no calibration applies on 2015-12-31"),
     ],
 )
@@ -250,11 +253,13 @@ def test_help_shows_an_example(command: tuple[str, ...], example: str) -> None:
     assert example in text.split("Example:")[1]
 
 
+@pytest.mark.slow
 def test_example_of_the_help_works_on_what_was_really_recorded(reference_data: Path, tmp_path: Path) -> None:
     quotes, out = reference_data / "options" / "deribit_calls_daily_2026H1.parquet", tmp_path / "params.json"
     succeed("options", "calibrate", "--quotes", quotes, "--until", "2026-03-01", "--out", out)
     (fitted,) = load_calibrations(out)
-    assert {f.last_day.isoformat() for f in fitted.fits} == {"2026-02-28"}
+    days = {f.parameters: f.last_day.isoformat() for f in fitted.fits}
+    assert days == {"premium": "2025-10-15", **dict.fromkeys(("shape", "spread", "basis"), "2026-02-28")}
     # Puts on the downside are dearer than calls, and weekends count half.
     assert -0.5 < fitted.btc.rho < -0.1
     assert 0.4 < fitted.btc.weekend_weight < 0.6
@@ -279,17 +284,13 @@ def merged(path: Path) -> tuple[Calibration, ...]:
     ).options.calibrations
 
 
-def test_own_calibrations_stand_among_those_of_the_package(params_file: Path) -> None:
+def test_own_calibrations_take_over_from_the_packages(params_file: Path) -> None:
     (own,) = load_calibrations(params_file)
     dated = merged(params_file)
-    assert [c.applies_from for c in dated] == sorted(
-        {own.applies_from, *(c.applies_from for c in default_calibrations())}
-    )
-    assert [c for c in dated if c not in default_calibrations()] == [own]
-    options = OptionParams(calibrations=dated)
-    assert options.calibration_at(own.applies_from) == own
-    # The package's last one was fitted later and takes over again.
-    assert options.calibration_at(at("2026-03-01").date()) == default_calibrations()[-1]
+    before = [c for c in default_calibrations() if c.applies_from < own.applies_from]
+    assert list(dated) == [*before, own]
+    # What options check was told to hold against the market is what runs, however long after.
+    assert OptionParams(calibrations=dated).calibration_at(at("2026-12-01").date()) == own
 
 
 def test_calibration_of_the_package_gives_way_to_one_of_the_same_day(tmp_path: Path) -> None:
@@ -312,7 +313,11 @@ def test_own_calibrations_count_as_a_change_of_the_settings(params_file: Path) -
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), ("[]", "calibrations"), ("{", "own.json: the file: Invalid JSON")],
+    [
+        (None, "No such file"),
+        ("[]", "own.json: holds no calibration"),
+        ("{", "own.json: the file: Invalid JSON"),
+    ],
 )
 def test_run_says_what_is_wrong_with_a_calibration_file(
     content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -323,9 +328,6 @@ def test_run_says_what_is_wrong_with_a_calibration_file(
         monkeypatch.delenv(f"TRADER_PIPELINE_{name}")
     if content is not None:
         (tmp_path / "own.json").write_text(content)
-    if content == "[]":  # nothing of one's own: the package's stand alone
-        assert merged(tmp_path / "own.json") == default_calibrations()
-        return
     path = tmp_path / "own.json"
     assert message in refused("run", "--profile", "tiny", "--set", f"options.calibration_file={path}")
 
@@ -382,10 +384,12 @@ def test_backtest_on_recorded_quotes_counts_the_days_without_any(recorded: Calla
 
 
 def test_backtest_takes_quotes_only_where_the_source_says_so(recorded: Callable[..., Result]) -> None:
-    assert recorded().output == recorded(with_quotes=False).output
+    unused = recorded()
+    assert unused.exit_code == 2
+    assert "--quotes counts only with --set options.source=recorded" in unused.output
     lacking = recorded("--set", "options.source=recorded", with_quotes=False)
-    assert lacking.exit_code == 1
-    assert "options.source is recorded: give the recorded quotes" in lacking.output
+    assert lacking.exit_code == 2
+    assert "say where the quotes are with --quotes FILE" in lacking.output
     assert "Traceback" not in lacking.output
     wrong = recorded("--set", "options.source=quotes")
     assert "setting options.source: Input should be 'model' or 'recorded'" in wrong.output

@@ -207,8 +207,7 @@ def _style_equity(prepared: Prepared, run: StyleRun, end: pd.Timestamp) -> pd.Da
     rows = legs[:, 0].astype(np.int64)
     world, size = prepared.world, prepared.params.size
     ends = world.expiries.time[prepared.listing.expiry[rows]]
-    strikes, ratios = prepared.listing.quotes[rows, 0].copy(), world.iv_ratio[rows]
-    coins = kernels.mark_book(size, chains, strikes, ends, ratios, legs, world)
+    coins = kernels.mark_book(size, chains, prepared.listing.quotes[rows, 0].copy(), ends, legs, world)
     candles = world.candles
     last = max(int(end.timestamp()), int(legs[-1, 6]) if len(legs) else 0)
     shown = (candles.close_time >= prepared.decisions[0]) & (candles.close_time <= last)

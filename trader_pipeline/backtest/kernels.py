@@ -46,7 +46,7 @@ class Candles(NamedTuple):
 
 
 class World(NamedTuple):
-    """Everything that chains share. `iv_ratio` and `bid_share` are those of the listing (see `options.listing`)."""
+    """Everything that chains share; `iv_ratio`, `bid_share` and `basis` as in `options.listing.Listing`."""
 
     candles: Candles
     expiries: Expiries
@@ -57,6 +57,7 @@ class World(NamedTuple):
     listed_expiry: np.ndarray
     iv_ratio: np.ndarray
     bid_share: np.ndarray
+    basis: np.ndarray
 
 
 class Rules(NamedTuple):
@@ -190,7 +191,9 @@ def _fill(
     if time - decision > rules.max_fill_delay or time >= first_end:
         return 0.0, 0.0
     part = slice_at(candles.level[known], time, expiry, world.surface)
-    mark, delta, iv = mark_on(part, candles.open[h], world.listed_strike[row], world.iv_ratio[row])
+    mark, delta, iv = mark_on(
+        part, candles.open[h], world.listed_strike[row], world.iv_ratio[row], world.basis[row]
+    )
     if not math.isnan(world.bid_share[row]):
         return floor_tick(mark * (1.0 - world.bid_share[row]), time, world.venue), iv
     return bid_price(mark, delta, time, expiry, world.surface, world.venue), iv
@@ -225,7 +228,7 @@ def _hold(
     while h < candles.close.size and candles.close_time[h] < expiry:
         time, close = candles.close_time[h], candles.close[h]
         part = slice_at(candles.level[h], time, expiry, surface)
-        mark, delta, _ = mark_on(part, close, strike, world.iv_ratio[row])
+        mark, delta, _ = mark_on(part, close, strike, world.iv_ratio[row], world.basis[row])
         if mark <= target:
             ask = ask_price(mark, delta, time, expiry, surface, world.venue)
             if ask <= target:
@@ -296,8 +299,7 @@ def run_book(
 
 @njit(cache=True)
 def mark_book(
-    size: float, chains: np.ndarray, strikes: np.ndarray, ends: np.ndarray, ratios: np.ndarray, legs: np.ndarray,
-    world: World,
+    size: float, chains: np.ndarray, strikes: np.ndarray, ends: np.ndarray, legs: np.ndarray, world: World
 ) -> np.ndarray:  # fmt: skip
     """Coins of one book at every close: held, plus cash, less the mark of the open call.
 
@@ -314,8 +316,9 @@ def mark_book(
             if chains[leg] != chain:
                 chain, scale = chains[leg], min(1.0, held / size)
             if legs[leg, 6] > time:
+                row = int(legs[leg, 0])
                 part = slice_at(candles.level[h], time, ends[leg], world.surface)
-                mark = mark_on(part, candles.close[h], strikes[leg], ratios[leg])[0]
+                mark = mark_on(part, candles.close[h], strikes[leg], world.iv_ratio[row], world.basis[row])[0]
                 coins[h] = held + scale * (legs[leg, 4] - legs[leg, 5] - size * mark)
                 break
             held += scale * (legs[leg, 4] - legs[leg, 5] - legs[leg, 9] - legs[leg, 10])

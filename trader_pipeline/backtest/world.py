@@ -110,12 +110,17 @@ def prepare_run(
     world = kernels.World(
         candles, arrays, surface, venue, _moment_of_close(close_time, moments), listing.quotes[:, 0].copy(),
         listing.expiry, listing.iv_ratio,
-        listing.bid_share * params.cost_multiplier * option_params.spread_multiplier,
+        _scaled(listing.bid_share, params.cost_multiplier * option_params.spread_multiplier), listing.basis,
     )  # fmt: skip
     rules = kernels.Rules(
         params.size, params.take_profit, params.max_rolls, params.max_fill_delay_hours * 3600
     )
     return Prepared(market, klines, params, expiries, moments, steps, listing, realised, scores, world, rules)
+
+
+def _scaled(bid_share: np.ndarray, multiplier: float) -> np.ndarray:
+    """Quoted half-spreads with costs scaled; a bid above the mark gets no better by higher costs."""
+    return np.where(bid_share > 0, bid_share * multiplier, bid_share)
 
 
 def _values(frame: pd.DataFrame, column: str) -> np.ndarray:

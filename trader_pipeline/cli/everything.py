@@ -56,7 +56,7 @@ def run(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str, fo
                 timings = run_all(pipeline, instance, force=force, show=_progress())
         except RunFailedError as error:
             raise click.ClickException(
-                f"{error}\nWhat was built before stays; the same command goes on from there."
+                f"{error}\nWhat was built before stays. Once its cause is put right, the same command does the rest."
             ) from error
     _print_summary(pipeline, timings, instance)
 

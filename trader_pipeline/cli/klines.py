@@ -70,12 +70,13 @@ def klines_import(path: Path, market: str, out: Path) -> None:
 @click.option(
     "--as-of", default=None, metavar="TIME", help="When every candle must have closed. Default: now."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per file and line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per file (or market) and line.")
 def klines_check(files: tuple[Path, ...], timeframe: str | None, as_of: str | None, as_json: bool) -> None:
     """Report everything that is wrong with candle files: all findings at once, nothing is changed.
 
     Gaps, duplicates, rows of one time that differ, bad values, rows out of order, unfinished candles, mixed or unusual
-    epoch units, times off the grid, bars without a trade. A folder stands for the candle files in it.
+    epoch units, times off the grid, bars without a trade, lines with too many or too few fields. A folder stands for
+    the candle files in it; those of one market, which import reads together, are judged together after that.
 
     Exit status: 0 where every file is clean (gaps, bars without a trade and an unusual epoch unit are only warnings), 1
     where rows are bad or repeated, out of order or unfinished, or a file cannot be read.
@@ -89,15 +90,18 @@ def klines_check(files: tuple[Path, ...], timeframe: str | None, as_of: str | No
 
     import pandas as pd
 
-    from trader_pipeline.klines import check_kline_file, find_kline_files
+    from trader_pipeline.klines import check_kline_file, check_kline_folder
 
     moment = utc_day(as_of) if as_of else pd.Timestamp.now("UTC")
-    paths = [p for f in files for p in ([k.path for k in find_kline_files(f)] if f.is_dir() else [f])]
     clean = True
-    for path in paths:
-        report = check_kline_file(path, timeframe=timeframe, as_of=moment)
-        clean &= report.clean
-        click.echo(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
+    for path in files:
+        for report in (
+            check_kline_folder(path, timeframe=timeframe, as_of=moment)
+            if path.is_dir()
+            else [check_kline_file(path, timeframe=timeframe, as_of=moment)]
+        ):
+            clean &= report.clean
+            click.echo(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
     raise SystemExit(0 if clean else 1)
 
 
@@ -112,7 +116,9 @@ def klines_check(files: tuple[Path, ...], timeframe: str | None, as_of: str | No
     "--markets", default="", help="Comma-separated, e.g. BTC_1h,ETH_4h. Default: those of the profile."
 )
 @click.option("--since", default=None, metavar="DATE", help="First day (UTC). Default: the profile's.")
-@click.option("--until", default=None, metavar="DATE", help="Day after the last (UTC). Default: now.")
+@click.option(
+    "--until", default=None, metavar="DATE", help="Day after the last (UTC). Default: the profile's, or now."
+)
 @click.option(
     "--exchange", default=None, help="Source ccxt: the exchange by ccxt's name. Default: the profile's."
 )
@@ -142,12 +148,13 @@ def klines_fetch(
 
     Only what is not stored yet is asked for, so that the same command tops up, and goes on where it was stopped. The
     finest candles (klines.finest_timeframe) are fetched; coarser markets are resampled from them. Where the source
-    refuses, there is one error and exit status 1; what came before it stays.
+    refuses, there is one error and exit status 1; what came before it stays. Some exchanges hold no history (Kraken's
+    answer is its last 720 candles, whatever is asked for): what is lacking at the beginning is said at the end.
 
     \b
     Examples:
       trader-pipeline klines fetch --source archive --markets BTC_1h,ETH_1h --since 2020-01-01
-      trader-pipeline klines fetch --source ccxt --exchange kraken --set klines.ccxt.quote=USD --markets BTC_1d
+      trader-pipeline klines fetch --source ccxt --exchange bitstamp --set klines.ccxt.quote=USD --since 2024-01-01
     """
     import pandas as pd
 
@@ -155,22 +162,32 @@ def klines_fetch(
     from trader_pipeline.schema import Market
     from trader_pipeline.store import TableStore
 
+    now = pd.Timestamp.now("UTC")
     environment, changes, settings = _fetch_settings(
-        profile, overrides, data_dir, source=source, since=since, exchange=exchange, base_url=base_url
-    )
+        profile, overrides, data_dir, now,
+        source=source, since=since, until=until, exchange=exchange, base_url=base_url,
+    )  # fmt: skip
     wanted = [Market.parse(m.strip()) for m in (markets.split(",") if markets else settings.candle_markets)]
     store = TableStore(str(environment.data_root))
     refuse_mixing(store, simulated=False)
     click.echo(f"profile {settings.name}, data folder {environment.data_root}")
-    now = pd.Timestamp.now("UTC")
-    for market in wanted:
-        _fetch_market(store, market, settings, environment.data_root, now, utc_day(until) if until else None)
+    try:
+        warnings = [_fetch_market(store, m, settings, environment.data_root, now) for m in wanted]
+    except KeyboardInterrupt:
+        click.echo("\nStopped. What was stored stays, and the same command goes on from there.", err=True)
+        raise SystemExit(130) from None
+    for line in filter(None, warnings):
+        click.secho(f"WARNING: {line}", fg="yellow", bold=True)
+    if markets:
+        # A run takes one market of each underlying: of several the first named.
+        first = {m.underlying: m.key for m in reversed(wanted)}
+        changes |= {"markets": f"[{','.join(sorted(first.values()))}]"}
     click.echo(f"Use them: trader-pipeline run --profile {profile}{_run_options(changes, data_dir)}")
 
 
 def _fetch_settings(
-    profile: str, overrides: tuple[str, ...], data_dir: str,
-    *, source: str, since: str | None, exchange: str | None, base_url: str | None,
+    profile: str, overrides: tuple[str, ...], data_dir: str, now: pd.Timestamp,
+    *, source: str, since: str | None, until: str | None, exchange: str | None, base_url: str | None,
 ) -> tuple[EnvironmentSettings, dict[str, Any], Profile]:  # fmt: skip
     """Where and with which settings: the options win over `--set`, that over the environment's own overrides."""
     from trader_pipeline.settings import EnvironmentSettings, load_profile, parse_overrides
@@ -190,17 +207,36 @@ def _fetch_settings(
     }
     changes = parse_overrides(overrides or tuple(environment.overrides))
     changes |= {key: value for key, value in options.items() if value}
-    return environment, changes, load_profile(profile, overrides=changes)
+    end, end_key = utc_day(until) if until else None, f"klines.{source}.until"
+    # The span is judged before its end is a setting: the refusal speaks of the options.
+    settings = load_profile(profile, overrides={**changes, end_key: None} if end else changes)
+    _refuse_empty_span(settings, now, end)
+    if end is not None:
+        changes |= {end_key: f"{end:%Y-%m-%d}"}
+        settings = load_profile(profile, overrides=changes)
+    return environment, changes, settings
 
 
-def _fetch_market(
-    store: Any, market: Any, settings: Profile, root: Path, now: pd.Timestamp, until: pd.Timestamp | None
-) -> None:
+def _refuse_empty_span(settings: Profile, now: pd.Timestamp, until: pd.Timestamp | None) -> None:
+    """Said at once: where candles are stored already, the source might not be asked and say nothing."""
+    since = settings.klines.since
+    if until is not None and until <= since:
+        raise ValueError(
+            f"--until {until:%Y-%m-%d} is not after --since {since:%Y-%m-%d}; there is nothing to fetch"
+        )
+    if now <= since:
+        raise ValueError(f"--since {since:%Y-%m-%d} lies in the future; name a day before {now:%Y-%m-%d}")
+
+
+def _fetch_market(store: Any, market: Any, settings: Profile, root: Path, now: pd.Timestamp) -> str:
+    """Fetch, write both tables, say what came; the warning about history that is not there, or ""."""
     from trader_pipeline.klines import build_klines, top_up_klines, write_market_tables
+    from trader_pipeline.klines.cleaning import counted, missing_in_words
+    from trader_pipeline.klines.span import missing_head
 
     downloads = root / "klines" / "downloads"
     params = settings.klines
-    fetched = top_up_klines(market, params, as_of=now, downloads_root=downloads, until=until, progress=True)
+    fetched = top_up_klines(market, params, as_of=now, downloads_root=downloads, progress=True)
     frame, report, simulated = build_klines(market, params, as_of=now, downloads_root=downloads, fetch=False)
     gaps = write_market_tables(
         store,
@@ -211,16 +247,20 @@ def _fetch_market(
         settings_parent=settings.section_hash("klines"),
         downloads_root=downloads,
     )
+    first, last = frame["open_time"].iloc[0], frame["open_time"].iloc[-1]
+    missing = missing_in_words(int(gaps["bars"].sum()), len(gaps)) if len(gaps) else "no bar missing"
     click.echo(
-        f"{market.key}: {len(frame)} candles, {frame['open_time'].iloc[0]:%Y-%m-%d %H:%M} to"
-        f" {frame['open_time'].iloc[-1]:%Y-%m-%d %H:%M}, {int(gaps['bars'].sum())} missing in {len(gaps)} gaps;"
+        f"{market.key}: {counted(len(frame), 'candle')}, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, {missing};"
         f" {fetched.summary() if fetched else f'nothing new to ask for ({report.source})'}"
     )
+    lacking = missing_head(asked=params.since, first=first)
+    return f"{market.key}: {lacking}" if lacking else ""
 
 
 def _run_options(changes: dict[str, Any], data_dir: str) -> str:
     """The options with which `run` works on what was fetched."""
     import shlex
 
-    sets = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in changes.items())
+    pairs = (f"{key}={'null' if value is None else value}" for key, value in changes.items())
+    sets = "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
     return sets + (f" --data-dir {shlex.quote(data_dir)}" if data_dir else "")

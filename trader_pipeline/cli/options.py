@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +14,29 @@ if TYPE_CHECKING:
     from trader_pipeline.profile import Profile
 
 
-def profile_options(command: Callable[..., Any]) -> Callable[..., Any]:
+_YEARS = 2009, 2100
+
+
+def profile_options_of(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--profile` and `--set`, for every command that has settings."""
-    command = click.option(
+    profile = click.option(
+        "--profile",
+        default=default,
+        show_default=True,
+        envvar="TRADER_PIPELINE_PROFILE",
+        help="Settings to start from: sample, full, gpu, tiny, or the path of a .yml file.",
+    )
+    override = click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
         help="Change one setting of the profile, e.g. --set backtest.take_profit=0.7. May be repeated.",
-    )(command)
-    return click.option(
-        "--profile",
-        default="sample",
-        show_default=True,
-        envvar="TRADER_PIPELINE_PROFILE",
-        help="Settings to start from: sample, full, gpu, tiny, or the path of a .yml file.",
-    )(command)
+    )
+    return lambda command: profile(override(command))
+
+
+profile_options = profile_options_of("sample")
 
 
 def profile_of(name: str, overrides: tuple[str, ...], *, klines: str = "") -> Profile:
@@ -41,14 +49,18 @@ def utc_day(text: str) -> pd.Timestamp:
     """A day or moment given on the command line, in UTC.
 
     Raises:
-        ValueError: not a date.
+        ValueError: not a date with a year of four digits, or one before 2009 or after 2100.
     """
     import pandas as pd
 
     try:
-        moment = pd.Timestamp(text)
+        moment = pd.Timestamp(text) if re.match(r"\d{4}(?!\d)|\d{8}(?!\d)", text) else pd.NaT
     except ValueError as error:
         raise ValueError(f"{text!r} is not a date; write YYYY-MM-DD") from error
+    if not isinstance(moment, pd.Timestamp):
+        raise ValueError(f"{text!r} is not a date; write YYYY-MM-DD")
+    if not _YEARS[0] <= moment.year <= _YEARS[1]:
+        raise ValueError(f"{text!r} does not lie in {_YEARS[0]} to {_YEARS[1]}; write YYYY-MM-DD")
     return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
 
 

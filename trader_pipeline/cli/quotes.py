@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from trader_pipeline.cli.options import profile_options
+from trader_pipeline.cli.options import profile_options_of
 
 if TYPE_CHECKING:
     from trader_pipeline.options.deribit import DeribitParams
@@ -18,17 +18,18 @@ _KINDS = ["quotes", "volatility-index", "delivery-prices"]
 
 @click.group("options")
 def options_group() -> None:
-    """Options: record and import real quotes, the volatility index and delivery prices."""
+    """Options: record or import real quotes; fit the option model to them and check it."""
 
 
 @options_group.command("record")
-@profile_options
+@profile_options_of("full")  # simulated candles have no use for real quotes
 @click.option("--data-dir", default="", help="Where tables and recordings lie. Default: data/<profile>.")
 @click.option("--underlyings", default="BTC,ETH", show_default=True, help="Coins, separated by commas.")
 @click.option("--base-url", default="", help="Another address of the API, as of a mirror or a proxy.")
 def record(profile: str, overrides: tuple[str, ...], data_dir: str, underlyings: str, base_url: str) -> None:
     """Record one snapshot of all quotes, and what is new of the volatility index and the delivery prices.
 
+    On first use that is all there is of these two, whatever was imported before; hours and days that lack are counted.
     Public data of Deribit, no key. What is recorded counts in the next run, whatever the profile's source.
 
     \b
@@ -42,9 +43,7 @@ def record(profile: str, overrides: tuple[str, ...], data_dir: str, underlyings:
     from trader_pipeline.options.recorder import record_all
 
     coins = tuple(check_underlying(coin.strip().upper()) for coin in underlyings.split(","))
-    params = _deribit_params(profile, overrides)
-    if base_url:
-        params = params.model_copy(update={"base_url": base_url})
+    params = _deribit_params(profile, overrides, base_url)
     root = _recordings_root(profile, data_dir)
     for line in record_all(coins, params, root, now=pd.Timestamp.now("UTC")):
         click.echo(line)
@@ -57,7 +56,7 @@ def record(profile: str, overrides: tuple[str, ...], data_dir: str, underlyings:
 @click.option("--underlying", default=None, help="The coin, where neither column nor file name states it.")
 @click.option(
     "--profile",
-    default="sample",
+    default="full",
     show_default=True,
     envvar="TRADER_PIPELINE_PROFILE",
     help="Whose data folder.",
@@ -78,16 +77,18 @@ def import_file(path: Path, kind: str, underlying: str | None, profile: str, dat
 
     name = cast("Kind", kind.replace("-", "_"))
     frame, report = load_import(name, path, underlying)
-    additions = add_rows(frame, name, _recordings_root(profile, data_dir))
+    root = _recordings_root(profile, data_dir)
+    additions = add_rows(frame, name, root)
     click.echo(report.summary())
-    click.echo(additions.summary())
+    click.echo(f"{additions.summary()}, in {root}")
 
 
-def _deribit_params(profile: str, overrides: tuple[str, ...]) -> DeribitParams:
+def _deribit_params(profile: str, overrides: tuple[str, ...], base_url: str) -> DeribitParams:
     """The profile's section. Recording reads no candles, so a profile that needs a folder of them gets any."""
     from trader_pipeline.settings import load_profile, parse_overrides
 
-    return load_profile(profile, klines=".", overrides=parse_overrides(overrides)).deribit
+    address = {"deribit.base_url": base_url} if base_url else {}
+    return load_profile(profile, klines=".", overrides=parse_overrides(overrides) | address).deribit
 
 
 def _recordings_root(profile: str, data_dir: str) -> Path:

@@ -77,6 +77,7 @@ def backtest(
     now = pd.Timestamp.now("UTC")
     built = {m: build_klines(m, settings.klines, as_of=now) for m in {market, finest}}
     candles = {m: frame for m, (frame, _, _) in built.items()}
+    _refuse_mixing(settings.options.source, quotes_path, index_path, simulated=built[finest][2])
     fine = candles[finest]
     if index_path:
         fine = with_volatility_index(fine, load_volatility_index_file(index_path), underlying=underlying)
@@ -110,6 +111,20 @@ def backtest(
     )  # fmt: skip
     for path in paths:
         click.echo(path)
+
+
+def _refuse_mixing(source: str, quotes: Path | None, index: Path | None, *, simulated: bool) -> None:
+    """Quotes that would go unused, or that are missing, or real ones on simulated candles."""
+    if quotes and source != "recorded":
+        raise click.UsageError(
+            "--quotes counts only with --set options.source=recorded; add it, or leave --quotes"
+        )
+    if source == "recorded" and not quotes:
+        raise click.UsageError("options.source is recorded: say where the quotes are with --quotes FILE")
+    if simulated and (quotes or index):
+        raise ValueError(
+            "the candles are simulated: real quotes or a real volatility index say nothing about them"
+        )
 
 
 @click.group()
@@ -233,6 +248,20 @@ def train(
     help="Timeframe with which the candidates were made.",
 )
 @click.option("--klines", "klines_path", required=True, type=_EXISTING, help="Folder or file of candles.")
+@click.option(
+    "--quotes",
+    "quotes_path",
+    type=_EXISTING,
+    default=None,
+    help="Recorded quotes, for --set options.source=recorded.",
+)
+@click.option(
+    "--volatility-index",
+    "index_path",
+    type=_EXISTING,
+    default=None,
+    help="Hourly DVOL values, where the candidates were made with them.",
+)
 @click.option("--out", type=_OUT, default=None, help="Folder for decisions.csv, metrics.csv and equity.csv.")
 @click.argument("candidates", nargs=-1, required=True, type=_EXISTING)
 def evaluate(
@@ -241,6 +270,8 @@ def evaluate(
     adapter: Path,
     timeframe: str,
     klines_path: Path,
+    quotes_path: Path | None,
+    index_path: Path | None,
     out: Path | None,
     candidates: tuple[Path, ...],
 ) -> None:
@@ -256,6 +287,8 @@ def evaluate(
     from trader_pipeline.evaluation.adapter import evaluate_adapter
     from trader_pipeline.evaluation.overview import book_table, held_out_table
     from trader_pipeline.klines import build_klines
+    from trader_pipeline.options.recordings import load_quotes_file, load_volatility_index_file
+    from trader_pipeline.options.surface import with_volatility_index
     from trader_pipeline.schema import Market
     from trader_pipeline.schema.tables import CANDIDATE_DATASET
     from trader_pipeline.store import write_atomic
@@ -267,12 +300,16 @@ def evaluate(
     markets = [Market(underlying, timeframe) for underlying in sorted(set(frame["underlying"]))]
     finest = {m.key: Market(m.underlying, settings.klines.finest_timeframe) for m in markets}
     now = pd.Timestamp.now("UTC")
+    fine = {m.key: build_klines(finest[m.key], settings.klines, as_of=now)[0] for m in markets}
+    if index_path:
+        index = load_volatility_index_file(index_path)
+        fine = {m.key: with_volatility_index(fine[m.key], index, underlying=m.underlying) for m in markets}
     result = evaluate_adapter(
         adapter_dir=adapter,
         model_params=settings.model,
         candidates=frame,
         candles={m.key: build_klines(m, settings.klines, as_of=now)[0] for m in markets},
-        fine_candles={m.key: build_klines(finest[m.key], settings.klines, as_of=now)[0] for m in markets},
+        fine_candles=fine,
         markets=markets,
         split_params=settings.splits,
         render=settings.render,
@@ -280,6 +317,7 @@ def evaluate(
         backtest_params=settings.backtest,
         params=settings.evaluation,
         boundaries=_boundaries_of(adapter),
+        quotes=load_quotes_file(quotes_path) if quotes_path else None,
     )
     print_table(held_out_table(result.metrics), "Held-out steps")
     if len(result.equity):

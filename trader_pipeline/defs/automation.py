@@ -14,7 +14,7 @@ from trader_pipeline.defs.partitions import (
     regime_partitions,
     window_key,
 )
-from trader_pipeline.defs.recordings import recordings_job
+from trader_pipeline.defs.recordings import recorded_job, recordings_job
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.defs.staleness import RECORDED, recorded_sources, stale_partitions, stale_reason
 from trader_pipeline.klines import closed_windows
@@ -76,6 +76,7 @@ klines_job, regimes_job, windows_job = (_JOBS[name] for name in ("klines_job", "
 JOBS = [
     *_JOBS.values(),
     recordings_job,
+    recorded_job,
     dg.define_asset_job(
         "corpora_job", dg.AssetSelection.groups("corpora"), description="Render, mix and check the corpora."
     ),
@@ -106,7 +107,7 @@ def nightly_top_up(
             yield dg.RunRequest(run_key=f"klines-{market}-{stamp}", partition_key=market)
 
 
-@dg.sensor(jobs=[recordings_job, regimes_job, windows_job], minimum_interval_seconds=60)
+@dg.sensor(jobs=[recorded_job, regimes_job, windows_job], minimum_interval_seconds=60)
 def stale_windows(context: dg.SensorEvaluationContext, pipeline: PipelineResource) -> Iterator[dg.RunRequest]:
     """Registers newly dated windows and asks for the partitions that are missing or whose inputs changed."""
     store = pipeline.store
@@ -120,7 +121,9 @@ def stale_windows(context: dg.SensorEvaluationContext, pipeline: PipelineResourc
     if reason := next((r for t in RECORDED if (r := stale_reason(pipeline, t))), None):
         context.log.info(f"reading what is recorded: {reason}")
         key = _request_key(pipeline, tuple(RECORDED), ())
-        yield dg.RunRequest(run_key=f"recordings-{key}", job_name=recordings_job.name, tags=RETRIES)
+        yield dg.RunRequest(run_key=f"recorded-{key}", job_name=recorded_job.name, tags=RETRIES)
+    # Windows go on with the tables there are: a file that cannot be read holds up nothing that was read before.
+    if any(store.manifest(t) is None for t in RECORDED):
         return
     windows = store.read(REGIME_WINDOWS)
     if new := register_windows(context.instance, windows):

@@ -16,6 +16,7 @@ from trader_pipeline.defs.partitions import (
 from trader_pipeline.defs.plots import candles_plot, regimes_plot
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.klines import (
+    after_warm_up,
     build_kline_gaps,
     build_klines,
     closed_windows,
@@ -72,6 +73,7 @@ def kline_gaps(
         KLINE_GAPS,
         findings={MISSING_SHARE_CHECK: too_many_missing(klines, frame, params)},
         warnings={"no_bar_is_missing": frame},
+        of=market.key,
         metadata={
             "missing_bars": int(frame["bars"].sum()),
             "missing_share_pct": missing_share_pct(klines, frame),
@@ -88,10 +90,8 @@ def regime_windows(
 ) -> dg.MaterializeResult:
     refuse_gappy(pipeline.store, REFERENCE_MARKET)
     underlying = Market.parse(REFERENCE_MARKET).underlying
-    # A window needs its warm-up in front of it, so the first one starts that much after the first candle.
-    usable = klines["open_time"].min() + pd.Timedelta(days=pipeline.profile.windows.warm_up_days)
     frame = date_regime_windows(
-        klines[klines["open_time"] >= usable.ceil("D")],
+        after_warm_up(klines, params=pipeline.profile.windows),
         underlying=underlying,
         params=pipeline.profile.regimes,
     )

@@ -24,6 +24,22 @@ _SHOWN_FINDINGS = 20
 _SHOWN_ROWS = 200
 
 
+CHECKS = {
+    "bid_below_mark_below_ask": "No quote is crossed; modelled marks lie between bid and ask.",
+    "candidates_quoted_in_chain": "Every candidate is listed in the chain of its decision, at the same volatility.",
+    "corpus_is_sound": "Allowed answers, no answer in the prompt, no duplicate or overlap across splits, and more.",
+    "datasets_agree": "Chain-level and candidate-level rows of a decision say the same.",
+    "every_closed_trade_judged": "Each closed trade has a verdict, and no other.",
+    "few_bars_are_missing": "At most klines.max_gap_share_pct percent of the market's candles are missing.",
+    "masks_are_right": "The loss covers the answer and its end of turn, token by token.",
+    "no_bar_is_missing": "A warning: candles that the market lacks, gap by gap. It stops nothing.",
+    "oracle_beats_teacher": "No choice of the teacher made more than the best choice in hindsight.",
+    "validation_loss_fell": "The loss on validation records is lower after training than before.",
+    "windows_are_contiguous": "The dated windows leave no hole between them.",
+}
+"""What each check says."""
+
+
 def table_asset(
     table: Table,
     *,
@@ -62,7 +78,9 @@ def table_out(table: Table, *, name: str = "", settings: Sequence[str] = ()) -> 
 
 
 def check_specs(asset: str, checks: Sequence[str], *, blocking: bool = True) -> list[dg.AssetCheckSpec]:
-    return [dg.AssetCheckSpec(name, asset=asset, blocking=blocking) for name in checks]
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=CHECKS[name], blocking=blocking) for name in checks
+    ]
 
 
 def materialised(
@@ -73,8 +91,11 @@ def materialised(
     findings: Findings | None = None,
     warnings: Warnings | None = None,
     metadata: Mapping[str, Any] | None = None,
+    of: str = "",
 ) -> dg.MaterializeResult:
     """The frame with its data version (content hash), the metadata a person looks at, and the check results.
+
+    Dagster shows the last result of a check, whatever the partition: `of` names it in the result.
 
     Raises:
         SchemaError: the frame breaks the table's definition; nothing is written.
@@ -95,32 +116,36 @@ def materialised(
             **(metadata or {}),
         },
         check_results=[
-            *(_check_result(key, check, found) for check, found in (findings or {}).items()),
-            *(_warning(key, check, rows) for check, rows in (warnings or {}).items()),
+            *(_check_result(key, check, found, of) for check, found in (findings or {}).items()),
+            *(_warning(key, check, rows, of) for check, rows in (warnings or {}).items()),
         ],
     )
 
 
-def _check_result(asset: str, check: str, found: Sequence[str]) -> dg.AssetCheckResult:
+def _named(of: str, text: str) -> str:
+    return f"{of}: {text}" if of else text
+
+
+def _check_result(asset: str, check: str, found: Sequence[str], of: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=check,
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{len(found)} findings" if found else "nothing found",
+        description=_named(of, f"{len(found)} findings" if found else "nothing found"),
         metadata={
             "findings": dg.MetadataValue.md("\n".join(f"- {f}" for f in found[:_SHOWN_FINDINGS]) or "none")
         },
     )
 
 
-def _warning(asset: str, check: str, rows: pd.DataFrame) -> dg.AssetCheckResult:
+def _warning(asset: str, check: str, rows: pd.DataFrame, of: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=check,
         passed=rows.empty,
         severity=dg.AssetCheckSeverity.WARN,
-        description="nothing found" if rows.empty else f"{len(rows)} rows",
+        description=_named(of, "nothing found" if rows.empty else f"{len(rows)} rows"),
         metadata={"rows": len(rows), "table": dg.MetadataValue.md(_markdown(rows.head(_SHOWN_ROWS)))},
     )
 

@@ -71,8 +71,9 @@ def cut_quotes(
     if params.source == "recorded" and pipeline.is_simulated(KLINES, market):
         raise ValueError("options.source is recorded: real quotes cannot be traded on simulated candles")
     _, start, end = parse_regime(regime)
+    tail = pd.Timedelta(days=pipeline.profile.windows.tail_days)  # chains begun in the window roll after it
     underlying = Market.parse(market).underlying
-    return slice_quotes(option_quotes, underlying=underlying, start=start, end=end, params=params)
+    return slice_quotes(option_quotes, underlying=underlying, start=start, end=end + tail, params=params)
 
 
 def crossed_quotes(chain: pd.DataFrame, *, recorded: bool) -> list[str]:

@@ -92,7 +92,20 @@ recordings_job = dg.define_asset_job(
 )
 
 
-@dg.schedule(job=recordings_job, cron_schedule="5 * * * *", execution_timezone="UTC")
+recorded_job = dg.define_asset_job(
+    "recorded_job",
+    dg.AssetSelection.assets(option_quotes, volatility_index, delivery_prices),
+    description="Build the tables of what is recorded or imported; the exchange is not asked.",
+)
+
+
+@dg.schedule(
+    job=recordings_job,
+    cron_schedule="5 * * * *",
+    execution_timezone="UTC",
+    description="Every hour a snapshot of Deribit's quotes, and what is new of the volatility index and the delivery"
+    " prices. Needs deribit.source: api in the profile.",
+)
 def record_snapshots(
     context: dg.ScheduleEvaluationContext, pipeline: PipelineResource
 ) -> dg.RunRequest | dg.SkipReason:

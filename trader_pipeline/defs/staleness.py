@@ -44,6 +44,8 @@ def stale_reason(pipeline: PipelineResource, table: Table, partition: Sequence[s
     for parent, digest in manifest.parents.items():
         if parent.startswith("source/") or _current(pipeline, parent) == digest:
             continue
+        if _is_not_used(pipeline, parent) and table not in _CUT_FROM:
+            continue
         if _is_cut_from(table, parent) and _same_slice(pipeline, table, manifest):
             continue
         return f"{parent} changed"
@@ -77,6 +79,13 @@ def _current(pipeline: PipelineResource, parent: str) -> str | None:
 
 _CUT_FROM = {WINDOW_KLINES: (KLINES, VOLATILITY_INDEX), WINDOW_QUOTES: (OPTION_QUOTES,)}
 """Tables that hold a window's part of others."""
+
+
+def _is_not_used(pipeline: PipelineResource, parent: str) -> bool:
+    """True for quotes where calls are modelled, and for the volatility index where candles are simulated."""
+    if parent == OPTION_QUOTES.name:
+        return pipeline.profile.options.source == "model"
+    return parent == VOLATILITY_INDEX.name and pipeline.is_simulated(KLINES)
 
 
 def _is_cut_from(table: Table, parent: str) -> bool:

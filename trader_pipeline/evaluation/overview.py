@@ -149,9 +149,14 @@ def verdicts(metrics: pd.DataFrame) -> list[str]:
     return [
         f"{row.policy} is {row.standing} {row.against} ({row.exit_style}): {row.mean:+.3f} % of the coin per decision,"
         f" bootstrap interval {row.low:+.3f} .. {row.high:+.3f}; they differ at {row.differing} of {row.decisions}"
-        " decision times"
+        f" decision times{_too_few(row.differing)}"
         for row in comparisons(metrics).itertuples()
     ]
+
+
+def _too_few(differing: object) -> str:
+    few = isinstance(differing, int) and differing < FEW_DECISIONS
+    return f", fewer than {FEW_DECISIONS}, which settles nothing" if few else ""
 
 
 def _own(store: TableStore, table: Table, markets: Sequence[str]) -> list[tuple[str, ...]]:

@@ -2,15 +2,15 @@
 
 Belongs here: everything that candles alone tell. Does not belong here: anything about options.
 
-    files            candle files as they are           -> raw rows
+    files            candle files as they are           -> raw rows (line_widths: does each line fit its header)
     cleaning         repaired by rule, or refused       -> clean candles and a report
-    checking         all that is wrong with one file    -> file_report
+    checking         all that is wrong with files       -> file_report (examination: with their rows)
     resample         coarser candles
     sample           the market simulator
     ccxt_source      any exchange, through ccxt         -> downloads (ccxt_client, ccxt_pages)
     archive_source   Binance's public archive           -> downloads (archive_client: HTTP, archive_files: the zips)
-    retrying         asking again, and giving up
-    downloads        where fetched candles lie
+    retrying         asking again, and giving up (contact: whether anybody is there at all)
+    downloads        where fetched candles lie (span: since when, until when)
     source           the choice between them            -> candles of a market
     gaps             the candles that are missing, and why
     tables           both written to a store without Dagster
@@ -20,7 +20,7 @@ Belongs here: everything that candles alone tell. Does not belong here: anything
 
 from trader_pipeline.klines.archive_source import ArchiveParams, fetch_archive
 from trader_pipeline.klines.ccxt_source import CcxtParams, fetch_klines
-from trader_pipeline.klines.checking import check_kline_file
+from trader_pipeline.klines.checking import check_kline_file, check_kline_folder
 from trader_pipeline.klines.cleaning import CleaningReport, clean_klines, find_gaps
 from trader_pipeline.klines.downloads import Downloads, FetchReport
 from trader_pipeline.klines.file_report import FileReport
@@ -45,7 +45,13 @@ from trader_pipeline.klines.source import (
     top_up_reason,
 )
 from trader_pipeline.klines.tables import refuse_gappy, refuse_mixing, write_market_tables
-from trader_pipeline.klines.windows import WindowParams, closed_windows, current_partitions, slice_window
+from trader_pipeline.klines.windows import (
+    WindowParams,
+    after_warm_up,
+    closed_windows,
+    current_partitions,
+    slice_window,
+)
 
 __all__ = [
     "ArchiveParams",
@@ -63,9 +69,11 @@ __all__ = [
     "SampleParams",
     "SourceRefusedError",
     "WindowParams",
+    "after_warm_up",
     "build_kline_gaps",
     "build_klines",
     "check_kline_file",
+    "check_kline_folder",
     "clean_klines",
     "closed_windows",
     "current_partitions",

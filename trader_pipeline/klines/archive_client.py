@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from trader_pipeline.klines.archive_files import LARGEST_BYTES, ArchiveFile
+from trader_pipeline.klines.contact import Contact, QuickConnectAdapter
 from trader_pipeline.klines.files import KlineFileError
 from trader_pipeline.klines.retrying import (
     RetryParams,
     SourceRefusedError,
     UnusableAnswerError,
     call_with_retries,
+    checked_address,
+    refuse_redirects,
 )
 
 _CHUNK = 2**16
@@ -28,7 +31,11 @@ _CHECKSUM = re.compile(r"([0-9a-fA-F]{64})\s+\*?(\S+)\s*")
 
 
 class ArchiveClient:
-    """Brings one file to disk, whole and with the checksum that the archive states. Used by several threads."""
+    """Brings one file to disk, whole and with the checksum that the archive states. Used by several threads.
+
+    Raises:
+        AddressRefusedError: `base_url` is no address, or holds a password.
+    """
 
     def __init__(
         self,
@@ -39,19 +46,37 @@ class ArchiveClient:
         scratch: Path,
         on_retry: Callable[[str], None],
     ) -> None:
-        self.base_url, self.retries = base_url.rstrip("/"), retries
+        self.base_url, self.retries = checked_address(base_url).rstrip("/"), retries
         self.scratch, self.on_retry = scratch, on_retry
         self.session = requests.Session()
-        self.session.mount("http://", HTTPAdapter(pool_maxsize=workers))
-        self.session.mount("https://", HTTPAdapter(pool_maxsize=workers))
+        refuse_redirects(self.session)
+        self.session.mount("http://", QuickConnectAdapter(pool_maxsize=workers))
+        self.session.mount("https://", QuickConnectAdapter(pool_maxsize=workers))
+        self.contact, self.failed = Contact(), threading.Event()
+
+    def end(self) -> None:
+        """From now on nothing is asked again: downloads under way in other threads end with their next failure."""
+        self.contact.ended.set()
 
     def download(self, file: ArchiveFile) -> tuple[Path, str] | None:
         """The zip's path and SHA-256, or None where the archive has no such file.
+
+        Once a file has failed for good none is begun: files are begun in the order of time, so the later ones would not
+        be stored.
 
         Raises:
             SourceRefusedError: the checksum is missing, or wrong twice; a permanent refusal, or used-up retries.
             KlineFileError: larger than any candle file.
         """
+        if self.failed.is_set():
+            raise SourceRefusedError(f"{file.name} was not asked for: an earlier file has failed")
+        try:
+            return self._download(file)
+        except BaseException:
+            self.failed.set()
+            raise
+
+    def _download(self, file: ArchiveFile) -> tuple[Path, str] | None:
         target = self.scratch / f"{file.name}.zip"
         url = f"{self.base_url}/{file.path}"
         found = expected = ""
@@ -96,7 +121,9 @@ class ArchiveClient:
                 response.raise_for_status()
                 return read(response)
 
-        return call_with_retries(question, what=url, params=self.retries, on_retry=self.on_retry)
+        return call_with_retries(
+            question, what=url, params=self.retries, on_retry=self.on_retry, contact=self.contact
+        )
 
 
 def _stream(response: requests.Response, target: Path) -> str:

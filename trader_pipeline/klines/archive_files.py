@@ -70,15 +70,31 @@ def plan_files(market: Market, *, quote: str, since: dt.date, end: pd.Timestamp)
     return plan
 
 
+_DELETE_RECORD = "delete it, and the archive's files are fetched again"
+
+
 class FinishedFiles:
-    """Which archive files are stored, with their SHA-256: `archive_files.json` beside the month files."""
+    """Which archive files are stored, with their SHA-256: `archive_files.json` beside the month files.
+
+    Raises:
+        ValueError: that file is damaged.
+    """
 
     def __init__(self, stored: Downloads) -> None:
         self.path = stored.folder / "archive_files.json"
         self.stored = stored
-        self.files: dict[str, dict[str, str | int]] = (
-            json.loads(self.path.read_text()) if self.path.exists() else {}
-        )
+        self.files: dict[str, dict[str, str | int]] = self._load()
+
+    def _load(self) -> dict[str, dict[str, str | int]]:
+        if not self.path.exists():
+            return {}
+        try:
+            files = json.loads(self.path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{self.path}: cannot be read ({error}); {_DELETE_RECORD}") from error
+        if not isinstance(files, dict):
+            raise ValueError(f"{self.path}: holds no files by name; {_DELETE_RECORD}")
+        return files
 
     def holds(self, file: ArchiveFile) -> bool:
         """True if the file's candles are stored. Where somebody deleted the month file, they are fetched again."""

@@ -8,7 +8,6 @@ Does not belong here: HTTP and checksums (`klines.archive_client`), what the fil
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import shutil
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from tqdm import tqdm
 
 from trader_pipeline.klines.archive_client import ArchiveClient
@@ -30,10 +29,8 @@ from trader_pipeline.klines.archive_files import (
 from trader_pipeline.klines.cleaning import clean_klines, find_gaps
 from trader_pipeline.klines.downloads import Downloads, FetchReport
 from trader_pipeline.klines.files import KlineFileError
-from trader_pipeline.klines.retrying import (
-    RetryParams,
-    SourceRefusedError,
-)
+from trader_pipeline.klines.retrying import BaseUrl, RetryParams, SourceRefusedError
+from trader_pipeline.klines.span import SpanParams
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import KLINE_GAPS
 
@@ -44,12 +41,10 @@ _MONTHS_STILL_TO_COME = 2
 """A month's file appears in the first days of the next; further back, a month without a file has no candles."""
 
 
-class ArchiveParams(BaseModel):
+class ArchiveParams(SpanParams):
     """Settings of `fetch_archive`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_url: str = Field(
+    base_url: BaseUrl = Field(
         default="https://data.binance.vision", description="address of the archive, or of a mirror of it"
     )
     quote: str = Field(
@@ -57,7 +52,6 @@ class ArchiveParams(BaseModel):
         pattern=r"^[A-Z0-9]+$",
         description="coin in which prices are quoted: USDT, USDC, FDUSD",
     )
-    since: dt.date = Field(default=dt.date(2020, 1, 1), description="first day fetched, UTC")
     workers: int = Field(default=4, ge=1, le=16, description="files that are downloaded side by side")
     retries: RetryParams = Field(default=RetryParams(), description="how patiently the archive is asked")
 
@@ -73,10 +67,9 @@ def fetch_archive(
     *,
     downloads_root: Path,
     now: pd.Timestamp,
-    until: pd.Timestamp | None = None,
     progress: bool = False,
 ) -> FetchReport:
-    """Download and store the archive's candles of `market` from `params.since` to yesterday (or to before `until`).
+    """Download and store the archive's candles of `market` from `params.since` to yesterday, or before `params.until`.
 
     What is stored already is not downloaded again; a kill loses the files in flight. A month that is not published yet
     is taken day by day; a day that is not published yet is left for the next run. `now` (UTC) is the caller's clock.
@@ -87,8 +80,9 @@ def fetch_archive(
         KlineFileError: a zip that holds anything but the one expected file, or a bad row (file, row, column).
         ValueError: nothing lies between `params.since` and the end.
         BlockingIOError: another process is fetching the same series.
+        AddressRefusedError: `base_url` is no address, or holds a password.
     """
-    end = min(now, until or now).floor("D")
+    end = params.end(now).floor("D")
     plan = plan_files(market, quote=params.quote, since=params.since, end=end)
     if not plan:
         raise ValueError(
@@ -131,7 +125,7 @@ class _Fetch:
         bar: tqdm[NoReturn],
     ) -> None:
         self.params, self.stored, self.step, self.now, self.bar = params, stored, market.step, now, bar
-        self.report = FetchReport(source=stored.name)
+        self.report = FetchReport(source=stored.name, answer="file", asked_from=params.start)
         self.finished = FinishedFiles(stored)
         self.client = ArchiveClient(
             base_url=params.base_url,
@@ -148,7 +142,7 @@ class _Fetch:
         absent_days = self._take(sorted(days, key=lambda f: f.start))
         self._describe_absent([f for f in absent_months if f not in late] + absent_days, plan)
         self._record_gaps()
-        self.stored.record_asked_from(pd.Timestamp(self.params.since, tz="UTC"))
+        self.stored.record_asked_from(self.params.start)
 
     def _take(self, files: Sequence[ArchiveFile]) -> list[ArchiveFile]:
         """Store what is not stored yet, in the order of time; the files that the archive does not have are returned."""
@@ -180,6 +174,10 @@ class _Fetch:
                 while waiting:
                     first, future = waiting.popleft()
                     yield first, future.result()
+            except BaseException:
+                # The first failure for good ends the run: no other file begins a round of attempts of its own.
+                self.client.end()
+                raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -242,4 +240,4 @@ class _Fetch:
 
     def _count_retry(self, said: str) -> None:
         self.report.retries += 1
-        self.bar.set_postfix_str(said[:60])
+        self.bar.set_postfix_str(said[:100])

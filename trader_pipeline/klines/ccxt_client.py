@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from trader_pipeline.klines.retrying import RetryParams, UnusableAnswerError
+from trader_pipeline.klines.contact import QuickConnectAdapter
+from trader_pipeline.klines.retrying import (
+    RetryParams,
+    UnusableAnswerError,
+    checked_address,
+    refuse_redirects,
+)
 
 
 @contextmanager
@@ -23,6 +29,7 @@ def open_client(exchange: str, base_url: str | None, retries: RetryParams) -> It
 
     Raises:
         ValueError: ccxt knows no such exchange; the message names the nearest one.
+        AddressRefusedError: `base_url` is no address, or holds a password.
     """
     import ccxt
 
@@ -36,7 +43,10 @@ def open_client(exchange: str, base_url: str | None, retries: RetryParams) -> It
     if isinstance(market_types, dict) and isinstance(market_types.get("types"), list):
         market_types["types"] = ["spot"]
     if base_url is not None:
-        client.urls["api"] = _rebased(client.urls["api"], base_url.rstrip("/"))
+        client.urls["api"] = _rebased(client.urls["api"], checked_address(base_url).rstrip("/"))
+    refuse_redirects(client.session)
+    for scheme in ("http://", "https://"):
+        client.session.mount(scheme, QuickConnectAdapter())
     client.fetch = _json_only(client.fetch)
     try:
         yield client

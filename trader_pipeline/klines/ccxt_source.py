@@ -8,25 +8,27 @@ Does not belong here: the client (`klines.ccxt_client`), judging a page (`klines
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from tqdm import tqdm
 
 from trader_pipeline.klines.ccxt_client import open_client
 from trader_pipeline.klines.ccxt_pages import as_candles, checked_rows, row_faults
 from trader_pipeline.klines.cleaning import find_gaps
+from trader_pipeline.klines.contact import Contact
 from trader_pipeline.klines.downloads import Downloads, FetchReport
 from trader_pipeline.klines.files import PRICES
 from trader_pipeline.klines.retrying import (
+    BaseUrl,
     RetryParams,
     SourceRefusedError,
     UnusableAnswerError,
     call_with_retries,
 )
+from trader_pipeline.klines.span import SpanParams
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import KLINE_GAPS
 
@@ -36,22 +38,19 @@ _CLOCK_TOLERANCE = pd.Timedelta(minutes=1)
 Gap = tuple[pd.Timestamp, pd.Timestamp, int]
 
 
-class CcxtParams(BaseModel):
+class CcxtParams(SpanParams):
     """Which exchange is asked, and since when."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     exchange: str = Field(
         default="binance", description="ccxt's name of the exchange: binance, kraken, okx, ..."
     )
     quote: str = Field(default="USDT", description="currency that the coin is priced in: USDT, USD, USDC")
-    since: date = Field(default=date(2020, 1, 1), description="first day of candles, UTC")
     page_limit: int = Field(
         default=1000,
         ge=1,
         description="candles asked for at once; the exchange's own limit is never exceeded",
     )
-    base_url: str | None = Field(
+    base_url: BaseUrl | None = Field(
         default=None,
         description="address asked in place of the exchange's own: a mirror, a proxy, a test server",
     )
@@ -64,7 +63,6 @@ def fetch_klines(
     *,
     downloads_root: Path,
     now: pd.Timestamp,
-    until: pd.Timestamp | None = None,
     progress: bool = False,
 ) -> FetchReport:
     """Fetch the closed candles of `market` into `downloads_root` (`klines.downloads`) and say what was done.
@@ -73,19 +71,26 @@ def fetch_klines(
     earlier. Each page is stored before the next is asked for. Then each gap is asked about once more; what is still
     missing is recorded as `exchange_has_none` and not asked for by later runs.
 
-    `now` (UTC) is the caller's clock: no candle that closes after it, after the exchange's own clock or after `until`
-    is stored. `progress` shows a bar on stderr.
+    `now` (UTC) is the caller's clock: no candle that closes after it, after the exchange's own clock or after
+    `params.until` is stored. `progress` shows a bar on stderr.
 
     Raises:
         SourceRefusedError: a permanent refusal, or all attempts failed; what was stored until then is kept.
         BlockingIOError: another process fetches the same series.
-        ValueError: ccxt knows no such exchange.
+        AddressRefusedError: `base_url` is no address, or holds a password.
+        ValueError: ccxt knows no such exchange, or nothing lies between `params.since` and the end.
     """
+    end = params.end(now)
+    if params.start >= end:
+        raise ValueError(
+            f"ccxt.since is {params.since}: no time lies between it and {end:%Y-%m-%d %H:%M}, where fetching ends; name"
+            " an earlier day"
+        )
     downloads = Downloads(
         downloads_root, params.exchange, f"{market.underlying}/{params.quote}", market.timeframe
     )
     with open_client(params.exchange, params.base_url, params.retries) as client, downloads.writing():
-        return _Fetch(client, market, params, downloads, progress).run(now=now, until=until)
+        return _Fetch(client, market, params, downloads, progress).run(now=now, end=end)
 
 
 class _Fetch:
@@ -96,16 +101,16 @@ class _Fetch:
     ) -> None:
         self.client, self.market, self.params, self.downloads = client, market, params, downloads
         self.step = market.step
-        self.report = FetchReport(source=downloads.name)
+        self.report = FetchReport(source=downloads.name, asked_from=params.start)
+        self.contact = Contact()
         self.bar = tqdm(desc=downloads.name, unit=" candles", disable=not progress, total=0)
         self.expected = 0
         self.closed_until = pd.Timestamp(0, tz="UTC")
         self.page_limit = params.page_limit
 
-    def run(self, *, now: pd.Timestamp, until: pd.Timestamp | None) -> FetchReport:
+    def run(self, *, now: pd.Timestamp, end: pd.Timestamp) -> FetchReport:
         """Main pass, the missing head, the gaps."""
-        since = pd.Timestamp(self.params.since, tz="UTC")
-        end = now.tz_convert("UTC") if until is None else min(until, now)
+        since = self.params.start
         with self.bar:
             if not self._holds_everything(since, end.floor(self.step)):
                 self._fetch_candles(since, end, now)
@@ -268,6 +273,7 @@ class _Fetch:
             what=f"{self.params.exchange}, {what}",
             params=self.params.retries,
             on_retry=self._note_retry,
+            contact=self.contact,
         )
 
     def _note_retry(self, why: str) -> None:

@@ -66,7 +66,7 @@ class CleaningReport:
         parts = [f"{self.rows_in} rows read, {self.rows_out} kept"]
         parts += [f"{count} {what}" for what, count in counts.items() if count]
         if self.gaps:
-            parts.append(f"{self.missing_bars} bars missing in {len(self.gaps)} gaps")
+            parts.append(missing_in_words(self.missing_bars, len(self.gaps)))
         return f"{self.source}: " + ", ".join(parts)
 
     def as_dict(self) -> dict[str, object]:
@@ -100,6 +100,7 @@ def clean_klines(
     rows = _numbered(raw, source)
     if rows.empty:
         raise KlineFileError(f"{source}: holds no candles")
+    _refuse_misfits(rows)
     times, offsets = _parse_times(rows, step)
     values = _parse_values(rows)
     frame = values.assign(
@@ -148,6 +149,16 @@ def find_gaps(
     return tuple((first, after, int((after - first) / step)) for first, after in spans)
 
 
+def missing_in_words(bars: int, gaps: int) -> str:
+    """`32 bars missing in 15 gaps`."""
+    return f"{counted(bars, 'bar')} missing in {counted(gaps, 'gap')}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 gap`, `2 gaps`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _numbered(raw: pd.DataFrame, source: str) -> pd.DataFrame:
     rows = raw.reset_index(drop=True)
     if "file" not in rows:
@@ -166,6 +177,16 @@ def _refuse(rows: pd.DataFrame, bad: Mask | pd.Series, column: str, why: str) ->
     count = f" ({int(marked.sum())} such rows)" if marked.sum() > 1 else ""
     value = repr(first[column]) if isinstance(first[column], str) else str(first[column])
     raise KlineFileError(f"{first['file']}, row {first['row']}, column {column}: {value} {why}{count}")
+
+
+def _refuse_misfits(rows: pd.DataFrame) -> None:
+    """A line of a CSV with more or fewer fields than the header has its values in the wrong columns."""
+    if "misfit" not in rows:
+        return
+    wrong = rows[rows["misfit"].fillna("") != ""]
+    if len(wrong):
+        first, count = wrong.iloc[0], f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""
+        raise KlineFileError(f"{first['file']}, row {first['row']}: {first['misfit']}{count}")
 
 
 def _parse_times(rows: pd.DataFrame, step: pd.Timedelta) -> tuple[pd.Series, int]:

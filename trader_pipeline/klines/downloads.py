@@ -24,7 +24,10 @@ from typing import IO
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from trader_pipeline.klines.cleaning import counted, missing_in_words
+from trader_pipeline.klines.span import missing_head
 from trader_pipeline.schema import Table, conform
 from trader_pipeline.schema.tables import KLINE_GAPS, KLINES
 from trader_pipeline.store import parquet_bytes, write_atomic
@@ -32,6 +35,14 @@ from trader_pipeline.store import parquet_bytes, write_atomic
 _MONTH_FILE = re.compile(r"\d{4}-\d{2}\.parquet")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _VALUES = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count")
+
+
+class _Series(BaseModel):
+    """What `series.json` holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    asked_from: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -53,10 +64,14 @@ class FetchReport:
     """What a fetch did, counted while it runs. `gaps_*` are of the whole stored series at the end."""
 
     source: str
+    answer: str = "page"
+    """What the source answers with: a page, a file."""
+    asked_from: pd.Timestamp | None = None
+    """The first moment asked for, by this run or an earlier one."""
     rows: int = 0
     """Candles newly stored."""
     pages: int = 0
-    """Answers (or archive files) that were read."""
+    """Answers that were read."""
     repeats: int = 0
     conflicts: int = 0
     first_conflict: str = ""
@@ -85,8 +100,15 @@ class FetchReport:
         self.conflicts += added.conflicts
         self.first_conflict = self.first_conflict or added.first_conflict
 
+    @property
+    def warning(self) -> str:
+        """A sentence where the source holds less history than was asked for, else empty."""
+        if self.asked_from is None or self.first_open_time is None:
+            return ""
+        return missing_head(asked=self.asked_from, first=self.first_open_time)
+
     def summary(self) -> str:
-        """One line of text: every count that is not zero."""
+        """One line of text: every count that is not zero, and the warning."""
         counts = {
             "repeats": self.repeats,
             f"conflicts with stored candles, which stand (first: {self.first_conflict})": self.conflicts,
@@ -96,15 +118,16 @@ class FetchReport:
             "gaps filled": self.gaps_filled,
             "gaps not asked about again": self.gaps_not_asked,
         }
-        parts = [f"{self.rows} candles stored from {self.pages} pages"]
+        parts = [f"{counted(self.rows, 'candle')} stored from {counted(self.pages, self.answer)}"]
         parts += [f"{count} {what}" for what, count in counts.items() if count]
         if self.gaps_left:
-            parts.append(f"{self.missing_bars} bars missing in {self.gaps_left} gaps")
+            parts.append(missing_in_words(self.missing_bars, self.gaps_left))
         if self.last_open_time is not None:
             parts.append(
                 f"held {self.first_open_time:%Y-%m-%dT%H:%M} to {self.last_open_time:%Y-%m-%dT%H:%M}"
             )
-        return f"{self.source}: " + ", ".join(parts + self.notes)
+        said = f"{self.source}: " + ", ".join(parts + self.notes)
+        return said + (f". WARNING: {self.warning}" if self.warning else "")
 
 
 class _FolderLock:
@@ -210,9 +233,21 @@ class Downloads:
         return self._read(files[-1], KLINES)["open_time"].iloc[-1] if files else None
 
     def asked_from(self) -> pd.Timestamp | None:
-        """The earliest time asked for, or None: from there to the first stored candle the source has nothing."""
+        """The earliest time asked for, or None: from there to the first stored candle the source has nothing.
+
+        Raises:
+            ValueError: `series.json` is damaged.
+        """
         path = self.folder / "series.json"
-        return pd.Timestamp(json.loads(path.read_text())["asked_from"]) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return pd.Timestamp(_Series.model_validate_json(path.read_bytes()).asked_from).tz_convert("UTC")
+        except ValidationError as error:
+            raise ValueError(
+                f"{path}: does not say since when was asked; delete it, and what lies before the first candle is asked"
+                " for again"
+            ) from error
 
     def record_asked_from(self, start: pd.Timestamp) -> None:
         """Remember that everything from `start` (UTC) on has been asked for; an earlier known start stands."""

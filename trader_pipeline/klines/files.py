@@ -6,13 +6,20 @@ Does not belong here: judging or repairing values (`klines.cleaning`): what is r
 
 from __future__ import annotations
 
+import datetime as dt
+import gzip
+import io
+import lzma
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 
+from trader_pipeline.klines.line_widths import misfits, separator_of
 from trader_pipeline.schema import TIMEFRAMES, Market
 
 PRICES = ("open", "high", "low", "close")
@@ -25,6 +32,11 @@ BINANCE_COLUMNS = (
     "open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count",
     "taker_buy_volume", "taker_buy_quote_volume", "ignore",
 )  # fmt: skip
+EARLIEST_DAY, LATEST_DAY = dt.date(2009, 1, 1), dt.date(2100, 12, 31)
+"""Before the first there was no coin to trade; after the last a date is a slip of the keyboard."""
+LARGEST_UNPACKED = 256 * 2**20
+"""Bytes of a compressed file, unpacked; eight years of five-minute candles are 160 MiB."""
+_MOST_LINES, _CHUNK_LINES = 5_000_000, 50_000
 _WIDEST = 64
 _TIME_NAMES = ("open_time", "unix", "timestamp", "time", "datetime", "date")
 _COUNT_NAMES = ("trade_count", "count", "tradecount", "trades", "number_of_trades")
@@ -113,10 +125,11 @@ def load_kline_file(path: str | Path) -> tuple[pd.DataFrame, str]:
     Formats: `binance` (archive CSV of 12 columns, with header or without), `cryptodatadownload` (a first line with
     the address), `freqtrade` (`date` and OHLCV; JSON: lists of 6), `plain` (any time column name and OHLCV). Times
     without a zone are marked as UTC in `cryptodatadownload` and `freqtrade` files, whose publishers say so;
-    elsewhere they stay bare, and cleaning refuses them.
+    elsewhere they stay bare, and cleaning refuses them. Where lines of a CSV have another number of fields than its
+    header, a column `misfit` says so in words (empty for the other lines); cleaning refuses these lines.
 
     Raises:
-        KlineFileError: unreadable file or missing columns; the message lists the columns found.
+        KlineFileError: unreadable file, missing columns (the message lists the columns found), or no candle in it.
     """
     path = Path(path)
     table, first_row, format_name = _read(path)
@@ -128,6 +141,8 @@ def load_kline_file(path: str | Path) -> tuple[pd.DataFrame, str]:
     raw["row"] = range(first_row, first_row + len(raw))
     blank = (raw[list(REQUIRED)] == "").all(axis=1)
     raw = raw[~blank].reset_index(drop=True)
+    if raw.empty:
+        raise KlineFileError(f"{path}: holds no candles")
     if format_name in ("cryptodatadownload", "freqtrade"):
         raw["open_time"] = _as_utc(raw["open_time"])
     return raw, format_name
@@ -154,44 +169,106 @@ def _read(path: Path) -> tuple[pd.DataFrame, int, str]:
         if name.endswith(".feather"):
             return pd.read_feather(path), 1, "plain"
         if name.endswith((".json", ".json.gz")):
-            table = pd.read_json(path, orient="values", convert_dates=False)
+            table = pd.read_json(unpacked(path), orient="values", convert_dates=False)
+            if table.shape[1] > len(REQUIRED):
+                raise ValueError(f"rows of {len(REQUIRED)} values are expected, found {table.shape[1]}")
             table.columns = pd.Index(["date", *PRICES, "volume"][: table.shape[1]])
             return table, 1, "freqtrade"
         return _read_csv(path)
     except KlineFileError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except pd.errors.EmptyDataError as error:
+        raise KlineFileError(f"{path}: the file is empty") from error
+    except (OSError, ValueError) as error:
         raise KlineFileError(f"{path}: cannot be read as a candle file: {error}") from error
 
 
+def unpacked(path: Path) -> Path | IO[bytes]:
+    """What pandas is to read: the content of a `.gz` or of the one file in a `.zip`, else `path` itself.
+
+    Raises:
+        ValueError: it cannot be unpacked, or holds more than `LARGEST_UNPACKED` bytes: a few kilobytes can unpack to
+            more than the memory.
+        OSError: it cannot be read.
+    """
+    name = path.name.lower()
+    if not name.endswith((".gz", ".zip")):
+        return path
+    try:
+        with gzip.open(path) if name.endswith(".gz") else _only_member(path) as file:
+            content = file.read(LARGEST_UNPACKED + 1)
+    except (EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise ValueError(f"it is damaged or encrypted ({error}); fetch or pack it again") from error
+    if len(content) > LARGEST_UNPACKED or content.count(b"\n") > _MOST_LINES:
+        raise ValueError(
+            f"it unpacks to more than {LARGEST_UNPACKED // 2**20} MiB or {_MOST_LINES} lines; if that is meant, unpack"
+            " it first, or split it"
+        )
+    return io.BytesIO(content)
+
+
+def _only_member(path: Path) -> IO[bytes]:
+    with zipfile.ZipFile(path) as archive:
+        members = [m for m in archive.infolist() if not m.is_dir()]
+        if len(members) != 1:
+            names = ", ".join(m.filename for m in members[:5]) or "none"
+            raise ValueError(f"a zip with one file in it is expected, found {names}")
+        return archive.open(members[0])
+
+
 def _read_csv(path: Path) -> tuple[pd.DataFrame, int, str]:
-    # Everything as text: a number that does not parse must be named with its row, not turned into a NaN.
-    table = pd.read_csv(
-        path,
-        header=None,
-        dtype=str,
-        keep_default_na=False,
-        skip_blank_lines=False,
-        names=range(_WIDEST),
-        index_col=False,
-    )
-    first = [str(cell).strip() for cell in table.iloc[0]] if len(table) else []
+    source = unpacked(path)
+    head = _csv_cells(source, rows=2)
+    first = [str(cell).strip() for cell in head.iloc[0]] if len(head) else []
+    if not first:
+        raise KlineFileError(f"{path}: the file is empty")
     if not any(first):
         raise KlineFileError(
             f"{path}, row 1: the file begins with an empty line; a header or a candle is expected"
         )
     if _is_number(first[0]):
         columns, lines, format_name = list(BINANCE_COLUMNS), 0, "binance"
-    elif "://" in first[0] or "cryptodatadownload" in first[0].lower():
-        columns, lines, format_name = [str(c) for c in table.iloc[1]], 2, "cryptodatadownload"
+    elif ("://" in first[0] or "cryptodatadownload" in first[0].lower()) and len(head) > 1:
+        columns, lines, format_name = [str(c) for c in head.iloc[1]], 2, "cryptodatadownload"
     else:
         columns, lines, format_name = first, 1, "plain"
         if "taker_buy_volume" in first:
             format_name = "binance"
-    columns += [""] * (_WIDEST - len(columns))
-    body = table.iloc[lines:].reset_index(drop=True)
-    body.columns = pd.Index(columns)
-    return body.loc[:, [bool(c) for c in columns]], lines + 1, format_name
+    named = [number for number, column in enumerate(columns) if column]
+    if len(named) < len(REQUIRED) and (mark := separator_of(",".join(columns))):
+        raise KlineFileError(
+            f"{path}, row {max(lines, 1)}: the columns are separated by {mark!r}; a comma is expected"
+        )
+    body = _csv_cells(source, columns=named).iloc[lines:].reset_index(drop=True)
+    body.columns = pd.Index([columns[number] for number in named])
+    if (wrong := misfits(source, header_lines=lines, widest=len(BINANCE_COLUMNS))) is not None:
+        body["misfit"] = wrong
+    return body, lines + 1, format_name
+
+
+def _csv_cells(
+    source: Path | IO[bytes], *, rows: int | None = None, columns: list[int] | None = None
+) -> pd.DataFrame:
+    """Cells as text: a number that does not parse must be named with its row, not turned into a NaN.
+
+    Lines may be of different length, so that room is made for the widest, a chunk at a time; only `columns` (by
+    position) are kept.
+    """
+    if not isinstance(source, Path):
+        source.seek(0)
+    chunks = pd.read_csv(
+        source,
+        header=None,
+        dtype=str,
+        keep_default_na=False,
+        skip_blank_lines=False,
+        names=range(_WIDEST),
+        index_col=False,
+        nrows=rows,
+        chunksize=_CHUNK_LINES,
+    )
+    with chunks:
+        return pd.concat([chunk if columns is None else chunk[columns] for chunk in chunks])
 
 
 def _name_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -208,7 +285,7 @@ def _name_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         )
     raw = table[[chosen[c] for c in (*REQUIRED, *OPTIONAL) if c in chosen]].copy()
     raw.columns = pd.Index([c for c in (*REQUIRED, *OPTIONAL) if c in chosen])
-    return raw
+    return raw.assign(misfit=table["misfit"]) if "misfit" in table else raw
 
 
 def _choose(chosen: dict[str, str], name: str, aliases: tuple[str, ...], table: pd.DataFrame) -> None:

@@ -1,25 +1,31 @@
 """Asking a source again when it fails for a while, and giving up with one clear error when it refuses.
 
-Belongs here: which failures pass, how long to wait, what the final error says; for ccxt's clients and for `requests`.
+Belongs here: which failures pass, how long to wait, what the final error says, which addresses are never asked; for
+ccxt's clients and for `requests`.
 Does not belong here: what is asked (`klines.ccxt_source` and its siblings).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 import requests
-from pydantic import BaseModel, ConfigDict, Field
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
+
+from trader_pipeline.klines.contact import Contact, error_chain, is_unreachable
 
 T = TypeVar("T")
 
 # Request time-out, Binance's ban of an address, too early, too many requests.
 _TEMPORARY_STATUS = frozenset({408, 418, 425, 429})
 _LONGEST_QUOTE = 200
+_ADDRESS = re.compile(r"https?://([^\s/'\"]+)/(?:[^\s?'\"]*/)?([^\s/?'\"]*)(?:\?[^\s'\"]*)?")
 
 
 class RetryParams(BaseModel):
@@ -29,6 +35,11 @@ class RetryParams(BaseModel):
 
     attempts: int = Field(
         default=8, ge=1, description="how often one question is asked before it is given up"
+    )
+    unreachable_attempts: int = Field(
+        default=3,
+        ge=1,
+        description="attempts while the host cannot even be reached and has not answered anything before",
     )
     first_wait_seconds: float = Field(
         default=1.0, ge=0, description="wait before the second attempt, seconds; it doubles from then on"
@@ -54,12 +65,66 @@ class UnusableAnswerError(OSError):
     """An answer that is not what the source sends: a proxy's page, half a file. Raise it to be asked again."""
 
 
+class AddressRefusedError(OSError):
+    """An address that nobody is asked at. No `ValueError`: pydantic would quote the address, and a password in it."""
+
+
+def checked_address(base_url: str) -> str:
+    """`base_url` where it is an address of http or https with a host, and names no user and no password.
+
+    An address is stored, logged and printed as part of the settings and of errors, so a secret has no place in it.
+
+    Raises:
+        AddressRefusedError: it is none. The message does not quote it.
+    """
+    try:
+        parts = urlsplit(base_url)
+        host, named_port = parts.hostname, parts.port != 0
+    except ValueError:
+        host, named_port = None, False
+    if "@" in base_url:
+        raise AddressRefusedError(
+            "base_url holds a user name or password, which settings and messages would show: name the address without"
+            " them, and put them into ~/.netrc, or, those of a proxy, into the variable HTTPS_PROXY"
+        )
+    if not (host and named_port and parts.scheme in ("http", "https")) or parts.query or parts.fragment:
+        raise AddressRefusedError(
+            "base_url is no address: write http:// or https://, a host and where needed a path, such as"
+            " https://mirror.example/binance"
+        )
+    return base_url
+
+
+BaseUrl = Annotated[str, AfterValidator(checked_address)]
+"""A setting that `checked_address` has seen. Clients look again: a copy of the settings skips validation."""
+
+
+def refuse_redirects(session: requests.Session) -> None:
+    """Make `session` raise `SourceRefusedError` where an answer sends it elsewhere; the other address is not asked."""
+
+    def refuse(response: requests.Response, *_: Any, **__: Any) -> None:
+        if response.is_redirect:
+            asked, target = (
+                urlsplit(response.url),
+                urlsplit(urljoin(response.url, response.headers["Location"])),
+            )
+            raise SourceRefusedError(
+                f"{asked.scheme}://{asked.hostname} sends on to {target.scheme}://{target.hostname}"
+                f" (HTTP {response.status_code}), and redirects are not followed; if that is the address to ask, set"
+                " base_url to it. A proxy that asks for a login answers so too",
+                status=response.status_code,
+            )
+
+    session.hooks["response"].append(refuse)
+
+
 def call_with_retries(
     function: Callable[[], T],
     *,
     what: str,
     params: RetryParams,
     on_retry: Callable[[str], None] | None = None,
+    contact: Contact | None = None,
 ) -> T:
     """The result of `function`, called until it succeeds, at most `params.attempts` times.
 
@@ -69,7 +134,8 @@ def call_with_retries(
 
     Asked again: time-outs, dropped connections, HTTP 408, 418, 425, 429 and 5xx, what ccxt calls a failed operation,
     `UnusableAnswerError`. The wait doubles from `first_wait_seconds` to `longest_wait_seconds`, without chance, and is
-    never shorter than the `Retry-After` of the answer. `on_retry` hears of each wait, in words.
+    never shorter than the `Retry-After` of the answer. `on_retry` hears of each wait, in words. With a `contact`, a
+    host that has not answered anything yet and cannot be reached at all is tried `unreachable_attempts` times only.
 
     Raises:
         SourceRefusedError: a permanent refusal (other HTTP 4xx, unknown symbol, no permission), at once; the last
@@ -80,21 +146,50 @@ def call_with_retries(
 
     def before_sleep(state: RetryCallState) -> None:
         if on_retry is not None and state.next_action is not None:
-            on_retry(f"waiting {state.next_action.sleep:g} s after {_came_back(_error_of(state))}")
+            on_retry(f"waiting {state.next_action.sleep:g} s after {_cause(_error_of(state))}")
 
+    known = contact or Contact()
+    known.made |= contact is None  # a question without its run's knowledge is asked with full patience
     retrying = Retrying(
-        stop=stop_after_attempt(params.attempts),
+        sleep=sleep_using_event(known.ended),
+        stop=lambda state: _is_enough(state, params, known),
         wait=lambda state: _wait_seconds(state, params),
         retry=retry_if_exception(lambda error: _worth_another(error, params)),
         before_sleep=before_sleep,
         reraise=True,
     )
     try:
-        return retrying(function)
+        return retrying(_heeding(function, known))
     except Exception as error:
         if isinstance(error, SourceRefusedError) or not _from_source(error):
             raise
-        raise _refusal(error, what, params) from error
+        attempts = int(retrying.statistics["attempt_number"])
+        if not known.made and is_unreachable(error):
+            raise _unreached(error, what, attempts) from error
+        raise _refusal(error, what, params, attempts) from error
+
+
+def _heeding(function: Callable[[], T], contact: Contact) -> Callable[[], T]:
+    """`function`, noting whether the host answered, be it with a refusal."""
+
+    def ask() -> T:
+        if contact.ended.is_set():
+            raise SourceRefusedError("not asked: the run has ended")
+        try:
+            answer = function()
+        except Exception as error:
+            contact.made |= _response(error) is not None or isinstance(error, UnusableAnswerError)
+            raise
+        contact.made = True
+        return answer
+
+    return ask
+
+
+def _is_enough(state: RetryCallState, params: RetryParams, contact: Contact) -> bool:
+    unreached = not contact.made and is_unreachable(_error_of(state))
+    most = min(params.attempts, params.unreachable_attempts) if unreached else params.attempts
+    return state.attempt_number >= most
 
 
 def is_temporary(error: BaseException) -> bool:
@@ -180,11 +275,16 @@ def _retry_after(error: BaseException) -> float | None:
 
 
 def _came_back(error: BaseException) -> str:
+    wrapped = _response(error) is None and _root(error) is not error
+    return _cause(error) + (" (" + _shortened(f"{type(error).__name__}: {error}") + ")" if wrapped else "")
+
+
+def _cause(error: BaseException) -> str:
+    """The answer, or the first error of the chain, in few words."""
     response = _response(error)
     if response is None:
         root = _root(error)
-        cause = "" if root is error else " (" + _shortened(f"{type(root).__name__}: {root}") + ")"
-        return _shortened(f"{type(error).__name__}: {error}") + cause
+        return _shortened(f"{type(root).__name__}: {root}")
     text = response.text
     body = "an HTML page" if text.lstrip().lower().startswith("<") else _shortened(text)
     return f"HTTP {response.status_code} {response.reason or ''}".rstrip() + (f" ({body})" if body else "")
@@ -192,16 +292,24 @@ def _came_back(error: BaseException) -> str:
 
 def _root(error: BaseException) -> BaseException:
     """The first error of the chain: "connection refused" says more than the libraries' wrappings of it."""
-    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return error if behind is None else _root(behind)
+    *_, first = error_chain(error)
+    return first
 
 
 def _shortened(text: str) -> str:
-    line = " ".join(text.split())
+    """One line of bounded length; of an address the host and the last part stay, so that the reason has room."""
+    line = _ADDRESS.sub(r"\1/../\2", " ".join(text.split()))
     return line if len(line) <= _LONGEST_QUOTE else line[:_LONGEST_QUOTE] + "..."
 
 
-def _refusal(error: BaseException, what: str, params: RetryParams) -> SourceRefusedError:
+def _unreached(error: BaseException, what: str, attempts: int) -> SourceRefusedError:
+    return SourceRefusedError(
+        f"{what}: the host could not be reached, in {attempts} attempts ({_cause(error)}); check the"
+        " network, the proxy (HTTPS_PROXY, NO_PROXY) and base_url, then run again"
+    )
+
+
+def _refusal(error: BaseException, what: str, params: RetryParams, attempts: int) -> SourceRefusedError:
     came, status, wait = _came_back(error), _status(error), _retry_after(error)
     if not is_temporary(error):
         message = f"{what}: refused with {came}; {_advice(error, status)}"
@@ -211,7 +319,7 @@ def _refusal(error: BaseException, what: str, params: RetryParams) -> SourceRefu
             f" ({params.longest_retry_after_seconds:g}); run again after that time"
         )
     else:
-        message = f"{what}: {params.attempts} attempts failed, the last with {came}; run again later"
+        message = f"{what}: {attempts} attempts failed, the last with {came}; run again later"
     return SourceRefusedError(message, status=status)
 
 

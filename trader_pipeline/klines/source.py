@@ -18,9 +18,11 @@ from trader_pipeline.klines.downloads import Downloads, FetchReport
 from trader_pipeline.klines.files import KlineFile, KlineFileError, find_kline_files, load_market_files
 from trader_pipeline.klines.resample import resample_klines
 from trader_pipeline.klines.sample import STEP, SampleParams, simulate_klines
+from trader_pipeline.klines.span import SpanParams
 from trader_pipeline.schema import TIMEFRAMES, Market
 from trader_pipeline.store import file_manifest, file_sha256
 
+_END_OF_TIME = pd.Timestamp.max.tz_localize("UTC")
 FETCHED = ("ccxt", "archive")
 """The sources that are asked over the network and keep what they got."""
 
@@ -73,7 +75,12 @@ class KlinesParams(BaseModel):
     @property
     def since(self) -> pd.Timestamp:
         """The first moment of which a fetched source's candles are used."""
-        return pd.Timestamp(self.archive.since if self.source == "archive" else self.ccxt.since, tz="UTC")
+        return self.span.start
+
+    @property
+    def span(self) -> SpanParams:
+        """The span of time that a fetched source is asked for."""
+        return self.archive if self.source == "archive" else self.ccxt
 
     def finest(self, market: Market) -> Market:
         """The market of the same underlying whose candles are read; `market` itself is made from them."""
@@ -92,8 +99,8 @@ def build_klines(
 
     Files: those of `finest_timeframe` are read; where there are none, the coarsest finer ones, resampled.
     Fetched sources: what is stored under `downloads_root` (or `params.downloads_dir`) is topped up (`top_up_klines`),
-    unless `fetch` is False, and read from `since` to `as_of`. `as_of` (UTC) is the moment at which the last candle must
-    have closed; None takes all as closed.
+    unless `fetch` is False, and read from `since` to `until` or `as_of`. `as_of` (UTC) is the moment at which the last
+    candle must have closed; None takes all as closed.
 
     Raises:
         KlineFileError: no file or stored candle of the underlying that fits, or a bad row.
@@ -128,13 +135,12 @@ def top_up_klines(
     *,
     as_of: pd.Timestamp | None,
     downloads_root: Path | None = None,
-    until: pd.Timestamp | None = None,
     progress: bool = False,
 ) -> FetchReport | None:
     """Fetch the finest candles of `market`'s underlying that are not stored yet, and say what came.
 
-    None where nobody is asked: the source is not fetched, `offline` is set, or no further candle can have closed at
-    `as_of` (UTC, the caller's clock).
+    None where nobody is asked: the source is not fetched, `offline` is set, or no further candle before the source's
+    `until` can have closed at `as_of` (UTC, the caller's clock).
 
     Raises:
         SourceRefusedError: the source refuses for good, or all attempts failed; what was stored before stays.
@@ -153,7 +159,6 @@ def top_up_klines(
             params.archive,
             downloads_root=downloads.root,
             now=as_of,
-            until=until,
             progress=progress,
         )
     if _is_up_to_date(downloads, params, as_of):
@@ -163,7 +168,6 @@ def top_up_klines(
         params.ccxt,
         downloads_root=downloads.root,
         now=as_of,
-        until=until,
         progress=progress,
     )
 
@@ -181,7 +185,7 @@ def top_up_reason(
     asked, last = downloads.asked_from(), downloads.last_open_time()
     if asked is None or last is None or asked > params.since:
         return f"candles since {params.since:%Y-%m-%d} have not all been asked for"
-    day = as_of.floor("D")
+    day = params.span.end(as_of).floor("D")
     return None if last + params.finest(market).step >= day else f"candles up to {day:%Y-%m-%d} have closed"
 
 
@@ -228,24 +232,29 @@ def _refuse_finer(market: Market, params: KlinesParams) -> None:
 
 
 def _load_stored(downloads: Downloads, params: KlinesParams, as_of: pd.Timestamp | None) -> pd.DataFrame:
-    """The stored candles from `since` that had closed at `as_of`; the store may hold more on both sides."""
+    """The stored candles from `since` to `until` that had closed at `as_of`; the store may hold more on both sides."""
     candles = downloads.load()
-    candles = candles[candles["open_time"] >= params.since]
-    if as_of is not None:
-        candles = candles[candles["close_time"] <= as_of]
+    end = params.span.end(as_of or _END_OF_TIME)
+    candles = candles[(candles["open_time"] >= params.since) & (candles["close_time"] <= end)]
     if candles.empty:
+        until = f" and before {params.span.until}" if params.span.until else ""
         raise KlineFileError(
-            f"{downloads.folder}: no candle since {params.since:%Y-%m-%d} is stored; fetch some with"
+            f"{downloads.folder}: no candle since {params.since:%Y-%m-%d}{until} is stored; fetch some with"
             f" trader-pipeline klines fetch --source {params.source}"
         )
     return candles
 
 
 def _is_up_to_date(downloads: Downloads, params: KlinesParams, as_of: pd.Timestamp) -> bool:
-    """True if all since `since` has been asked for and the candle after the last stored one is still open."""
+    """True if all since `since` has been asked for and the candle after the last stored one is open or not wanted."""
     asked, last = downloads.asked_from(), downloads.last_open_time()
     step = TIMEFRAMES[downloads.timeframe]
-    return asked is not None and last is not None and asked <= params.since and last + 2 * step > as_of
+    return (
+        asked is not None
+        and last is not None
+        and asked <= params.since
+        and last + 2 * step > params.span.end(as_of)
+    )
 
 
 def _held_files(market: Market, params: KlinesParams) -> list[KlineFile]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from trader_pipeline.klines.regimes import daily_closes
 from trader_pipeline.schema import Table, parse_regime
 from trader_pipeline.schema.tables import REGIME_WINDOWS
 from trader_pipeline.store import Partition, TableStore
@@ -24,6 +25,25 @@ class WindowParams(BaseModel):
     tail_days: int = Field(
         default=75, ge=0, description="candles after the window, in which its last chains settle, days"
     )
+
+
+def after_warm_up(klines: pd.DataFrame, *, params: WindowParams) -> pd.DataFrame:
+    """The candles on which windows can be dated: a window needs its warm-up in front of it, so the first days are none.
+
+    Raises:
+        ValueError: the candles hold full UTC days, but none after the warm-up.
+    """
+    first = klines["open_time"].min()
+    start = (first + pd.Timedelta(days=params.warm_up_days)).ceil("D")
+    usable = klines[klines["open_time"] >= start]
+    days, needed = len(daily_closes(klines)), (start - first.floor("D")).days + 1
+    if days and daily_closes(usable).empty:
+        raise ValueError(
+            f"the candles from {first:%Y-%m-%d} on hold {days} full UTC days, and"
+            f" {needed} are needed: {params.warm_up_days} of warm-up before the first window (windows.warm_up_days) and"
+            " a full day to date. Give more candles, or shorten the warm-up with --set windows.warm_up_days=DAYS"
+        )
+    return usable
 
 
 def slice_window(klines: pd.DataFrame, *, regime: str, params: WindowParams | None = None) -> pd.DataFrame:

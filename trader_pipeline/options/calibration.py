@@ -19,20 +19,20 @@ from trader_pipeline.options.kernels import tick_steps
 from trader_pipeline.options.params import (
     DAY_NODES,
     DELTA_NODES,
+    PARAMETER_GROUPS,
     Calibration,
     Fit,
     OptionParams,
     SurfaceParams,
 )
 from trader_pipeline.options.pricing import call_price_coin
+from trader_pipeline.options.snapshots import snapshot_of
 from trader_pipeline.options.surface import build_surface, epoch_seconds, realised_volatility
 from trader_pipeline.options.venue import venue_rules
 from trader_pipeline.schema import UNDERLYINGS
 
 LEVEL_QUOTE_DAYS = 14.0
 """A snapshot's level is read off the at-the-money quote of the expiry nearest to this many days."""
-SNAPSHOT_GAP = pd.Timedelta(minutes=5)
-"""Quotes stamped further apart than this belong to two snapshots."""
 _SHAPE_DAYS = (1.5, 60.0)
 _SHAPE_DELTAS = (0.05, 0.9)
 _LEAST_QUOTES = 200
@@ -65,8 +65,7 @@ def prepare_quotes(quotes: pd.DataFrame, *, underlying: str) -> Quotes:
     mine["time"], mine["end"] = epoch_seconds(mine["quote_time"]), epoch_seconds(mine["expiry"])
     mine["days"] = (mine["end"] - mine["time"]) / kernels.SECONDS_PER_DAY
     mine = mine[mine["days"] > 0]
-    # An exchange may stamp the rows of one snapshot some seconds apart.
-    mine["snapshot"] = (mine["quote_time"].diff() > SNAPSHOT_GAP).cumsum()
+    mine["snapshot"] = snapshot_of(mine)
     atm = _at_the_money(mine)
     atm["off"] = (atm["days"] - LEVEL_QUOTE_DAYS).abs()
     chosen = atm.sort_values(["snapshot", "off", "end"]).drop_duplicates("snapshot").set_index("snapshot")
@@ -116,7 +115,8 @@ def calibrate(
 
     `quotes` (table OPTION_QUOTES) give smile, term structure, basis and spread; `candles` (KLINES by underlying) with
     quotes, or else with `volatility_index` (VOLATILITY_INDEX), give the premium. What nothing was given for is taken
-    over from the calibration of `base` in force at `until`. A coin without an index of its own takes BTC's premium.
+    over, with what it was fitted on, from the calibration of `base` in force the day before `until`; so is a coin
+    without quotes. A coin without an index of its own takes BTC's premium.
 
     Raises:
         ValueError: `until` is no midnight, or the data hold too little before it.
@@ -124,28 +124,37 @@ def calibrate(
     if until != until.normalize():
         raise ValueError(f"calibrate until the start of a day (UTC); got {until}")
     before = base.calibration_at((until - pd.Timedelta(days=1)).date())
+    if quotes is not None and not (quotes["quote_time"] < until).any():
+        raise ValueError(
+            f"no quote was recorded before {until:%Y-%m-%d}; choose a later day or give more quotes"
+        )
     fits: list[Fit] = []
     fitted: dict[str, SurfaceParams] = {}
     for underlying in UNDERLYINGS:
         params = before.of(underlying)
         known = _known_quotes(quotes, underlying, until)
+        new: list[Fit] = []
         if known is not None:
             params = _fit_quotes(known, params, base)
             names = ("shape", "spread", "basis")
-            fits += [_fit_of(underlying, n, known.frame["quote_time"], len(known), sources) for n in names]
+            new += [_fit_of(underlying, n, known.frame["quote_time"], len(known), sources) for n in names]
         if candles is not None:
-            params, times = _fit_premium(
-                underlying, params, base, known, _until(volatility_index, "close_time", until), candles, until
-            )
-            fits += [_fit_of(underlying, "premium", times, len(times), sources)] if len(times) else []
+            index = _until(volatility_index, "close_time", until)
+            params, times, coin = _fit_premium(underlying, params, base, known, index, candles)
+            source = sources if coin == underlying else f"{sources}, of {coin}"
+            new += [_fit_of(underlying, "premium", times, len(times), source)] if len(times) else []
+        fits += new
         fitted[underlying] = params
     if not fits:
         raise ValueError(
             f"nothing to fit before {until:%Y-%m-%d}: give quotes, or candles with a volatility index"
         )
+    renewed = {(f.underlying, f.parameters) for f in fits}
+    kept = tuple(f for f in before.fits if (f.underlying, f.parameters) not in renewed)
+    whole = len(renewed) + len(kept) == len(UNDERLYINGS) * len(PARAMETER_GROUPS)
     return Calibration(
-        applies_from=until.date(), note=before.note if quotes is None else "", fits=tuple(fits),
-        btc=fitted["BTC"], eth=fitted["ETH"],
+        applies_from=until.date(), note="" if whole else before.note, fits=(*kept, *fits), btc=fitted["BTC"],
+        eth=fitted["ETH"],
     )  # fmt: skip
 
 
@@ -156,6 +165,8 @@ def _until(frame: pd.DataFrame | None, column: str, until: pd.Timestamp) -> pd.D
 def _known_quotes(quotes: pd.DataFrame | None, underlying: str, until: pd.Timestamp) -> Quotes | None:
     known = _until(quotes, "quote_time", until)
     if known is None:
+        return None
+    if not (known["underlying"] == underlying).any():
         return None
     prepared = prepare_quotes(known, underlying=underlying)
     if len(prepared) < _LEAST_QUOTES:
@@ -291,9 +302,9 @@ def index_over_atm(params: SurfaceParams, base: OptionParams, *, level: float = 
 
 def _fit_premium(
     underlying: str, params: SurfaceParams, base: OptionParams, quotes: Quotes | None,
-    index: pd.DataFrame | None, candles: Mapping[str, pd.DataFrame], until: pd.Timestamp,
-) -> tuple[SurfaceParams, pd.Series]:  # fmt: skip
-    """The parameters with the median of observed level over weighted realised volatility, and when levels were seen."""
+    index: pd.DataFrame | None, candles: Mapping[str, pd.DataFrame],
+) -> tuple[SurfaceParams, pd.Series, str]:  # fmt: skip
+    """The parameters with the median of observed level over weighted realised volatility, when and of which coin."""
     if quotes is not None:
         seen = quotes.snapshots
         surface = _one_surface(params, base)
@@ -306,16 +317,15 @@ def _fit_premium(
         source = underlying if index is not None and (index["underlying"] == underlying).any() else "BTC"
         mine = index[index["underlying"] == source] if index is not None else pd.DataFrame()
         if mine.empty:
-            return params, pd.Series(dtype="datetime64[us, UTC]")
+            return params, pd.Series(dtype="datetime64[us, UTC]"), source
         observed = pd.Series(mine["iv_close"].to_numpy(), mine["close_time"]) / params.index_over_atm
     if source not in candles:
         raise ValueError(
             f"candles of {source} are needed for the premium of {underlying}; found {sorted(candles)}"
         )
     ratio = _over_realised(observed, candles[source], base)
-    return params.model_copy(
-        update={"premium": round(float(ratio.median()), _DIGITS)}
-    ), ratio.index.to_series()
+    premium = round(float(ratio.median()), _DIGITS)
+    return params.model_copy(update={"premium": premium}), ratio.index.to_series(), source
 
 
 def _over_realised(observed: pd.Series, candles: pd.DataFrame, base: OptionParams) -> pd.Series:

@@ -13,7 +13,7 @@ from trader_pipeline.options.calendar import Expiry, instrument_name, list_expir
 from trader_pipeline.options.listing import QUOTE_COLUMNS, Listing, Moments
 from trader_pipeline.options.params import OptionParams
 from trader_pipeline.options.recorded_chain import (
-    prepare_snapshots,
+    prepare_recorded,
     recorded_expiries,
     recorded_listing,
 )
@@ -51,20 +51,22 @@ def check_covered(fine_klines: pd.DataFrame, times: np.ndarray, params: OptionPa
         ValueError: a moment has less history than the volatility's window, lies after the last candle, or before the
             first calibration applies.
     """
-    if len(times):
-        params.calibration_at(pd.Timestamp(int(times[0]), unit="s", tz="UTC").date())
-    needed_days = history_days(fine_klines, params.volatility)
+    if not len(times):
+        return
+    begin = pd.Timestamp(int(times[0]), unit="s", tz="UTC")
+    params.calibration_at(begin.date())
+    needed_days = history_days(fine_klines, params.volatility, first=begin)
     close_time = epoch_seconds(fine_klines["close_time"])
-    if len(times) and times[-1] > close_time[-1]:
+    if times[-1] > close_time[-1]:
         last, wanted = (pd.Timestamp(int(t), unit="s", tz="UTC") for t in (close_time[-1], times[-1]))
         raise ValueError(
             f"the candles end at {last}, before the decision at {wanted}; end the window by then"
         )
     earliest = close_time[0] + needed_days * kernels.SECONDS_PER_DAY
-    if len(times) and times[0] < earliest:
-        first, needed = (pd.Timestamp(int(t), unit="s", tz="UTC") for t in (times[0], earliest))
+    if times[0] < earliest:
+        needed = pd.Timestamp(int(earliest), unit="s", tz="UTC")
         raise ValueError(
-            f"the first decision at {first} has less than {needed_days} days of candles before it;"
+            f"the first decision at {begin} has less than {needed_days} days of candles before it;"
             f" start at {needed} or later, or give earlier candles"
         )
 
@@ -156,10 +158,10 @@ def list_moments(
         )
     if quotes is None:
         raise ValueError("options.source is recorded: give the recorded quotes (table option_quotes)")
-    snapshots = prepare_snapshots(quotes, underlying=underlying)
-    expiries = recorded_expiries(expiries, snapshots)
+    recorded = prepare_recorded(quotes, underlying=underlying)
+    expiries = recorded_expiries(expiries, recorded)
     return expiries, recorded_listing(
-        snapshots, moments, expiries, surface=surface, grid=grid, max_age_hours=params.max_quote_age_hours
+        recorded, moments, expiries, surface=surface, grid=grid, max_age_hours=params.max_quote_age_hours
     )
 
 

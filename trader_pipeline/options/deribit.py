@@ -6,17 +6,30 @@ Belongs here: asking and paging. What the answers mean is in `options.deribit_an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from trader_pipeline.klines.retrying import RetryParams, UnusableAnswerError, call_with_retries
+from trader_pipeline.klines.contact import Contact
+from trader_pipeline.klines.retrying import (
+    BaseUrl,
+    RetryParams,
+    UnusableAnswerError,
+    call_with_retries,
+    checked_address,
+    refuse_redirects,
+)
 from trader_pipeline.options.deribit_answers import (
     TICKER_NAMES,
     answered_at,
+    check_delivery_page,
+    check_instruments,
+    check_summaries,
+    check_ticker,
+    check_volatility_page,
     conformed,
     epoch_millis,
     expiry_of,
@@ -47,8 +60,8 @@ class DeribitParams(BaseModel):
     delivery_prices_path: str | None = Field(
         default=None, description="file or folder of delivery prices to import"
     )
-    base_url: str | None = Field(
-        default=None, description="address of the API; empty: the exchange's own (https://www.deribit.com)"
+    base_url: BaseUrl | None = Field(
+        default=None, description="address of the API; none: the exchange's own (https://www.deribit.com)"
     )
     max_dte_days: float = Field(
         default=100, gt=0, description="options with more time to expiry are left out (days)"
@@ -103,7 +116,11 @@ class SnapshotReport:
 
 
 def deribit_client(params: DeribitParams) -> Any:
-    """ccxt's client for the public API. Share one between calls: it spaces them out."""
+    """ccxt's client for the public API. Share one between calls: it spaces them out.
+
+    Raises:
+        AddressRefusedError: `base_url` is no address, or holds a password.
+    """
     import ccxt  # takes a second to import, and most runs ask no exchange
 
     client = ccxt.deribit(
@@ -113,8 +130,10 @@ def deribit_client(params: DeribitParams) -> Any:
             "timeout": int(params.retries.timeout_seconds * 1000),
         }
     )
-    if params.base_url:
-        client.urls["api"] = {"rest": params.base_url.rstrip("/")}
+    if params.base_url is not None:
+        client.urls["api"] = {"rest": checked_address(params.base_url).rstrip("/")}
+    refuse_redirects(client.session)
+    client.options["contact"] = Contact()  # a host that never answers is given up soon
     return client
 
 
@@ -131,16 +150,18 @@ def fetch_option_snapshot(
     `N(d1)` of a call, `N(d1) - 1` of a put, from `iv`, forward, strike and the time left; `vega` is null. With
     `include_greeks` every option's ticker is asked for instead, and all its figures are the ticker's own.
 
-    Left out and counted: options beyond `max_dte_days` or of another type, at or after expiry, without a mark or with
-    a volatility that is not above 0, with a negative price, or not in the list of instruments.
+    Left out and counted: options beyond `max_dte_days` or of another type, at or after expiry, without a mark, with
+    a volatility that is not above 0 or above 2,000 %, with a negative or infinite figure, calls whose mark is a whole
+    coin, and what is not in the list of instruments.
 
     Raises:
         SourceRefusedError: the exchange refuses, or its answer is not in its own format.
     """
     client = client or deribit_client(params)
     request = {"currency": underlying, "kind": "option"}
-    instruments = _ask(client, "publicGetGetInstruments", {**request, "expired": "false"}, params)
-    summaries = _ask(client, "publicGetGetBookSummaryByCurrency", request, params)
+    listing = {**request, "expired": "false"}
+    instruments = _ask(client, "publicGetGetInstruments", listing, params, check=check_instruments)
+    summaries = _ask(client, "publicGetGetBookSummaryByCurrency", request, params, check=check_summaries)
     rows, left_out = summary_rows(
         underlying,
         instruments["result"],
@@ -189,7 +210,7 @@ def fetch_volatility_index(
             "end_timestamp": last,
             "resolution": "3600",
         }
-        answer = _ask(client, "publicGetGetVolatilityIndexData", request, params, needs=("data",))
+        answer = _ask(client, "publicGetGetVolatilityIndexData", request, params, check=check_volatility_page)
         known = min(known, answered_at(answer, end))
         page, continuation = answer["result"]["data"], answer["result"].get("continuation")
         rows += page
@@ -212,7 +233,7 @@ def fetch_delivery_prices(
     offset = 0
     while True:
         request = {"index_name": f"{underlying.lower()}_usd", "offset": offset, "count": DELIVERY_PAGE}
-        answer = _ask(client, "publicGetGetDeliveryPrices", request, params, needs=("data", "records_total"))
+        answer = _ask(client, "publicGetGetDeliveryPrices", request, params, check=check_delivery_page)
         result = answer["result"]
         page = {expiry_of(row["date"]): float(row["delivery_price"]) for row in result["data"]}
         found |= page
@@ -231,38 +252,29 @@ def _ask(
     request: Mapping[str, Any],
     params: DeribitParams,
     *,
-    needs: tuple[str, ...] = (),
+    check: Callable[[Any], None],
 ) -> dict[str, Any]:
-    """The whole answer; its `result` is a list, or an object that has the fields `needs`.
-
-    ccxt may hand numbers over as text, to lose no digit.
-    """
+    """The whole answer, its `result` as `check` wants it; any other is taken for a fault that passes."""
 
     def question() -> dict[str, Any]:
         answer = getattr(client, method)(dict(request))
-        result = answer.get("result") if isinstance(answer, dict) else None
-        fits = (
-            isinstance(result, dict) and all(n in result for n in needs)
-            if needs
-            else isinstance(result, list)
-        )
-        if not fits:
+        if not isinstance(answer, dict) or "result" not in answer:
             raise UnusableAnswerError(f"no answer in Deribit's format but {str(answer)[:80]!r}")
+        check(answer["result"])
         return answer
 
     words = " ".join(f"{name}={value}" for name, value in request.items())
     what = f"Deribit, {method.removeprefix('publicGet')} {words}"
-    return call_with_retries(question, what=what, params=params.retries)
+    return call_with_retries(question, what=what, params=params.retries, contact=client.options["contact"])
 
 
 def _with_tickers(rows: pd.DataFrame, client: Any, params: DeribitParams) -> pd.DataFrame:
     """The rows with every quote replaced by its ticker's, which names some figures otherwise."""
     tickers = []
     for name in rows["instrument_name"]:
-        result = _ask(client, "publicGetTicker", {"instrument_name": name}, params, needs=("greeks",))[
-            "result"
-        ]
+        answer = _ask(client, "publicGetTicker", {"instrument_name": name}, params, check=check_ticker)
+        result = answer["result"]
         renamed = {ours: result.get(theirs) for theirs, ours in TICKER_NAMES.items()}
-        tickers.append({**renamed, **{g: result.get("greeks", {}).get(g) for g in ("delta", "vega")}})
+        tickers.append({**renamed, **{g: result["greeks"].get(g) for g in ("delta", "vega")}})
     figures = pd.DataFrame(tickers).apply(pd.to_numeric, errors="coerce")
     return rows.drop(columns=figures.columns.intersection(rows.columns)).join(figures)

@@ -1,18 +1,20 @@
 """Deribit's answers as the schema's tables: from the wire's names, text and percent to our columns, units and rules.
 
-Belongs here: pure functions of what came back. Asking is in `options.deribit`.
+Belongs here: pure functions of what came back, and which of it has the wrong shape. Asking is in `options.deribit`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from trader_pipeline.klines.retrying import UnusableAnswerError
 from trader_pipeline.options.calendar import EXPIRY_HOUR
+from trader_pipeline.options.quote_files import MAX_DVOL_PCT
 from trader_pipeline.schema import Table, conform
 from trader_pipeline.schema.tables import OPTION_QUOTES, VOLATILITY_INDEX
 
@@ -20,6 +22,7 @@ HOUR = pd.Timedelta(hours=1)
 EPOCH = pd.Timestamp(0, tz="UTC")
 _SECONDS_PER_YEAR = 365.0 * 86_400
 _MS = pd.Timedelta(milliseconds=1)
+_EARLIEST_MS, _LATEST_MS = 1_230_768_000_000, 4_102_444_800_000  # 2009 to 2100
 _INDEX = "estimated_delivery_price"
 _WIRE = (
     "instrument_name", "creation_timestamp", "bid_price", "ask_price", "mark_price", "mark_iv", "open_interest",
@@ -36,6 +39,118 @@ TICKER_NAMES = {
     "index_price": _INDEX,
 }
 """Names of a ticker's figures, and what a book summary calls them."""
+
+
+def check_instruments(result: Any) -> None:
+    """The list of instruments has what is read of it.
+
+    Raises:
+        UnusableAnswerError: it has not; the message names row and field. So do those below.
+    """
+    fields = {"option_type": _is_option_type, "strike": _is_positive, "expiration_timestamp": _is_millis}
+    _check_rows(result, {"instrument_name": _is_text, **fields})
+
+
+def check_summaries(result: Any) -> None:
+    """So has the list of book summaries, each instrument once; a figure may be null."""
+    figures = dict.fromkeys(_WIRE[2:], _is_figure)
+    _check_rows(result, {"instrument_name": _is_text, "creation_timestamp": _is_millis, **figures})
+    counts = Counter(row["instrument_name"] for row in result)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise UnusableAnswerError(f"field instrument_name: {twice[0]} occurs twice")
+
+
+def check_ticker(result: Any) -> None:
+    """So has a ticker."""
+    figures = dict.fromkeys(TICKER_NAMES, _is_figure)
+    _check_rows(
+        [result], {**figures, "timestamp": _is_millis, "greeks": lambda value: isinstance(value, dict)}
+    )
+    _check_rows([result["greeks"]], {"delta": _is_figure, "vega": _is_figure})
+
+
+def check_volatility_page(result: Any) -> None:
+    """So has a page of the volatility index: rows of a time and four values in percent."""
+    data, continuation = _data(result), result.get("continuation")
+    for number, row in enumerate(data):
+        if not isinstance(row, list) or len(row) < 5 or not _is_millis(row[0]):
+            raise UnusableAnswerError(f"field data, row {number}: {_quoted(row)} is no time with four values")
+        if not all(_is_positive(value) and float(value) <= MAX_DVOL_PCT for value in row[1:5]):
+            raise UnusableAnswerError(
+                f"field data, row {number}: {_quoted(row)} holds a value outside 0 to {MAX_DVOL_PCT:.0f} %"
+            )
+    if continuation is not None and not _is_millis(continuation):
+        raise UnusableAnswerError(f"field continuation: {_quoted(continuation)} is no time")
+
+
+def check_delivery_page(result: Any) -> None:
+    """So has a page of delivery prices."""
+    _check_rows(_data(result), {"date": _is_day, "delivery_price": _is_positive})
+    if _number(result.get("records_total")) is None:
+        raise UnusableAnswerError(f"field records_total: {_quoted(result.get('records_total'))} is no number")
+
+
+def _data(result: Any) -> Sequence[Any]:
+    data = result.get("data") if isinstance(result, dict) else None
+    if not isinstance(data, list):
+        raise UnusableAnswerError(f"field data: a list is expected, found {_quoted(data)}")
+    return data
+
+
+def _check_rows(rows: Any, fields: Mapping[str, Callable[[Any], bool]]) -> None:
+    if not isinstance(rows, list):
+        raise UnusableAnswerError(f"field result: a list is expected, found {_quoted(rows)}")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise UnusableAnswerError(f"row {number}: an object is expected, found {_quoted(row)}")
+        for name, fits in fields.items():
+            if not fits(row.get(name)):
+                raise UnusableAnswerError(
+                    f"row {number}, field {name}: {_quoted(row.get(name))} cannot be read"
+                )
+
+
+def _number(value: Any) -> float | None:
+    """ccxt may hand numbers over as text, to lose no digit."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_option_type(value: Any) -> bool:
+    return value in ("call", "put")
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or _number(value) is not None
+
+
+def _is_positive(value: Any) -> bool:
+    return 0 < (_number(value) or 0) < np.inf
+
+
+def _is_millis(value: Any) -> bool:
+    number = _number(value)
+    return number is not None and _EARLIEST_MS <= number < _LATEST_MS
+
+
+def _is_day(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and _is_millis(epoch_millis(expiry_of(value)))
+    except (ValueError, TypeError):
+        return False
+
+
+def _quoted(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "..."
 
 
 def summary_rows(
@@ -76,9 +191,14 @@ def quotes_frame(rows: pd.DataFrame, underlying: str, left_out: Counter[str]) ->
     """Rows of the wire as a frame of `OPTION_QUOTES`; what is no quote is counted in `left_out`."""
     known = rows["creation_timestamp"].max()
     prices = ["bid_price", "ask_price", "mark_price"]
+    figures = [*prices, "underlying_price", _INDEX, "open_interest"]
     reasons = {
         "at or after expiry": rows["expiry_ms"] <= known,
         "without volatility": ~(rows["mark_iv"] > 0),
+        f"volatility above {MAX_DVOL_PCT:,.0f} %": rows["mark_iv"] > MAX_DVOL_PCT,
+        "infinite figure": rows[figures].isin([np.inf, -np.inf]).any(axis=1),
+        "open interest below 0": rows["open_interest"] < 0,
+        "call at a whole coin or more": (rows["option_type"] == "call") & (rows["mark_price"] >= 1),
         "without greeks": rows.get("delta", pd.Series(0.0, index=rows.index)).isna(),
         "without a mark, forward or index": rows[["mark_price", "underlying_price", _INDEX]]
         .isna()
@@ -136,7 +256,7 @@ def volatility_frame(
     """Hours of the pages that start at `first` or later and have closed by `known`; percent becomes decimal."""
     if not rows:
         return VOLATILITY_INDEX.empty()
-    values = np.array(rows, dtype=float)
+    values = np.array([row[:5] for row in rows], dtype=float)
     frame = pd.DataFrame(values[:, 1:5] / 100, columns=["iv_open", "iv_high", "iv_low", "iv_close"])
     frame["open_time"] = EPOCH + pd.to_timedelta(values[:, 0].astype("int64"), unit="ms")
     frame["close_time"] = frame["open_time"] + HOUR
@@ -151,8 +271,10 @@ def conformed(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
 
 def answered_at(answer: Mapping[str, Any], default: pd.Timestamp) -> pd.Timestamp:
     """The exchange's clock at its answer (`usOut`, microseconds)."""
-    stamp = answer.get("usOut")
-    return default if stamp is None else EPOCH + pd.Timedelta(microseconds=int(stamp))
+    stamp = _number(answer.get("usOut"))
+    if stamp is None or not _is_millis(stamp / 1000):
+        return default
+    return EPOCH + pd.Timedelta(microseconds=int(stamp))
 
 
 def expiry_of(day: str) -> pd.Timestamp:

@@ -150,7 +150,7 @@ def _lowest_strike(part: Slice, spot: float, step: float, highest_delta: float) 
     """Index on the grid of the lowest strike whose delta is at most `highest_delta`."""
     index = math.floor(spot / step) + 1
     while index > 1:
-        if mark_on(part, spot, (index - 1) * step, 1.0)[1] > highest_delta:
+        if mark_on(part, spot, (index - 1) * step, 1.0, math.nan)[1] > highest_delta:
             break
         index -= 1
     return index
@@ -169,7 +169,7 @@ def _list_expiry(
     index = _lowest_strike(part, spot, step, grid.max_delta)
     while count < quotes.shape[0]:
         strike = index * step
-        mark, delta, iv = mark_on(part, spot, strike, 1.0)
+        mark, delta, iv = mark_on(part, spot, strike, 1.0, math.nan)
         if delta < grid.min_delta:
             break
         bid = bid_price(mark, delta, time, expiry, surface, venue)

@@ -42,9 +42,9 @@ class Listing:
     """Calls listed at each moment in CSR form: those of moment `m` are rows `offsets[m]:offsets[m + 1]`.
 
     `expiry` holds positions in the expiries given; `quotes` the columns of `QUOTE_COLUMNS`. `iv_ratio` is a call's
-    volatility over the model's (1 where it is modelled); `bid_share` its (mark - bid) / mark (NaN: the model's).
-    `quoted` tells per moment whether there was anything to list from: always, where calls are modelled. `forward` is
-    the quoted one; None: the model's.
+    volatility over the model's (1 where it is modelled), `bid_share` its (mark - bid) / mark, `basis` its forward over
+    the index, ln(F / I) per year (both NaN where modelled). `quoted` tells per moment whether there was anything to
+    list from: always, where calls are modelled. `forward` is the quoted one; None: the model's.
     """
 
     offsets: np.ndarray
@@ -52,6 +52,7 @@ class Listing:
     quotes: np.ndarray
     iv_ratio: np.ndarray
     bid_share: np.ndarray
+    basis: np.ndarray
     quoted: np.ndarray
     forward: np.ndarray | None = None
 
@@ -60,7 +61,8 @@ class Listing:
         """Calls that the model lists."""
         count = len(expiry)
         quoted = np.ones(len(offsets) - 1, dtype=bool)
-        return cls(offsets, expiry, quotes, np.ones(count), np.full(count, np.nan), quoted)
+        unknown = np.full(count, np.nan)
+        return cls(offsets, expiry, quotes, np.ones(count), unknown, unknown, quoted)
 
     def at(self, moments: np.ndarray) -> Listing:
         """The listing at some of the moments."""
@@ -72,6 +74,7 @@ class Listing:
             self.quotes[rows],
             self.iv_ratio[rows],
             self.bid_share[rows],
+            self.basis[rows],
             self.quoted[moments],
             None if self.forward is None else self.forward[rows],
         )

@@ -78,6 +78,10 @@ class SurfaceParams(BaseModel):
         return self
 
 
+PARAMETER_GROUPS = ("premium", "shape", "spread", "basis")
+"""What is fitted together."""
+
+
 class Fit(BaseModel):
     """What some parameters of an underlying were fitted on."""
 
@@ -136,11 +140,16 @@ def load_calibrations(path: str | Path) -> tuple[Calibration, ...]:
         ValueError: not such a file; the message names file and field.
     """
     try:
-        return _CALIBRATIONS.validate_json(Path(path).read_bytes())
+        found = _CALIBRATIONS.validate_json(Path(path).read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{path}: {where}: {first['msg']}") from error
+        raise ValueError(
+            f"{path}: {where}: {first['msg']}; a file of calibrations is what options calibrate writes"
+        ) from error
+    if not found:
+        raise ValueError(f"{path}: holds no calibration")
+    return found
 
 
 def dump_calibrations(calibrations: tuple[Calibration, ...]) -> bytes:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from trader_pipeline.klines.files import unpacked
 from trader_pipeline.options.calendar import EXPIRY_HOUR, parse_option
 from trader_pipeline.schema import UNDERLYINGS
 from trader_pipeline.schema.tables import DELIVERY_PRICES, OPTION_QUOTES, VOLATILITY_INDEX
@@ -28,7 +29,7 @@ HOUR = pd.Timedelta(hours=1)
 MAX_IV = 20.0
 """Above this a volatility was given in percent: nothing on the venue has ever been quoted near 2,000 %."""
 
-_MIN_DVOL_PCT = 5.0
+MIN_DVOL_PCT, MAX_DVOL_PCT = 5.0, 100 * MAX_IV
 _QUOTE_NAMES = {
     "quote_time": ("timestamp", "quote_time"),
     "underlying": ("currency", "underlying"),
@@ -95,8 +96,9 @@ def read_quotes_file(path: str | Path) -> tuple[pd.DataFrame, Counter[str]]:
     saying that there is none) and rows stamped at or after their expiry.
 
     Raises:
-        QuoteFileError: with file, row, column and value: missing column; time without zone; no number; negative
-            price; volatility in percent; name that contradicts strike, expiry, type or underlying; wrong delta.
+        QuoteFileError: with file, row, column and value: no row; missing column; time without zone; no number; negative
+            price; call whose mark is a whole coin; volatility in percent; name that contradicts strike, expiry, type or
+            underlying; wrong delta.
     """
     rows = _read(Path(path), _QUOTE_NAMES)
     frame = pd.DataFrame(index=rows.index)
@@ -126,8 +128,8 @@ def read_volatility_index_file(path: str | Path, underlying: str | None = None) 
     `underlying` may be left out where the file's name states it (`BTC_dvol_1h.parquet`).
 
     Raises:
-        QuoteFileError: with file, row, column and value: missing column, wrong time or number, a decimal where percent
-            is expected, a high below or a low above another value; no underlying.
+        QuoteFileError: with file, row, column and value: no row, missing column, wrong time or number, a decimal where
+            percent is expected or more than 2,000 %, a high below or a low above another value; no underlying.
     """
     path = Path(path)
     coin = underlying or _underlying_of(path)
@@ -137,7 +139,8 @@ def read_volatility_index_file(path: str | Path, underlying: str | None = None) 
     _refuse(rows, off_grid, "open_time", "is not on the hour; hourly values are expected")
     for column in ("iv_open", "iv_high", "iv_low", "iv_close"):
         percent = _numbers(rows, column)
-        _refuse(rows, percent < _MIN_DVOL_PCT, column, "is no volatility in percent, such as 65.3")
+        outside = (percent < MIN_DVOL_PCT) | (percent > MAX_DVOL_PCT)
+        _refuse(rows, outside, column, "is no volatility in percent, such as 65.3")
         frame[column] = percent / 100
     _refuse(
         rows, frame["iv_high"] < frame[["iv_open", "iv_close", "iv_low"]].max(axis=1), "iv_high", "is too low"
@@ -154,7 +157,8 @@ def read_delivery_prices_file(path: str | Path, underlying: str | None = None) -
     underlying is taken from its column, from the argument, or from the file's name.
 
     Raises:
-        QuoteFileError: with file, row, column and value.
+        QuoteFileError: with file, row, column and value: no row, missing column, no day, another time than 08:00 UTC,
+            no price above 0, no underlying.
     """
     path = Path(path)
     rows = _read(path, _DELIVERY_NAMES)
@@ -164,12 +168,23 @@ def read_delivery_prices_file(path: str | Path, underlying: str | None = None) -
     _refuse(
         rows.assign(underlying=coins), ~coins.isin(UNDERLYINGS), "underlying", f"is none of {UNDERLYINGS}"
     )
-    day = rows["expiry"].astype(str).str.fullmatch(r"\d{4}-\d{2}-\d{2}")
-    rows["expiry"] = rows["expiry"].where(~day, rows["expiry"].astype(str) + f"T{EXPIRY_HOUR:02d}:00:00Z")
-    frame = pd.DataFrame({"underlying": coins, "expiry": _times(rows, "expiry")}, index=rows.index)
+    frame = pd.DataFrame({"underlying": coins, "expiry": _expiries(rows)}, index=rows.index)
     frame["delivery_price"] = _numbers(rows, "delivery_price")
     _refuse(rows, frame["delivery_price"] <= 0, "delivery_price", "is not above 0")
     return frame[DELIVERY_PRICES.column_names].assign(**{c: rows[c] for c in LOCATION})
+
+
+def _expiries(rows: pd.DataFrame) -> pd.Series:
+    """Days and times as times of delivery."""
+    text = rows["expiry"].astype(str).str.strip()
+    is_day = text.str.fullmatch(r"\d{4}-\d{2}-\d{2}")
+    days = pd.to_datetime(text.where(is_day), format="%Y-%m-%d", errors="coerce")
+    _refuse(rows, is_day & days.isna(), "expiry", "is no day of the calendar")
+    at_delivery = rows["expiry"].where(~is_day, text + f"T{EXPIRY_HOUR:02d}:00:00Z")
+    expiries = _times(rows.assign(expiry=at_delivery), "expiry")
+    off = expiries != expiries.dt.floor("D") + pd.Timedelta(hours=EXPIRY_HOUR)
+    _refuse(rows, off, "expiry", f"is not {EXPIRY_HOUR:02d}:00 UTC, when options are delivered")
+    return expiries
 
 
 def _read(path: Path, names: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
@@ -177,19 +192,25 @@ def _read(path: Path, names: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
     try:
         # Everything as text in a CSV: a number that does not parse must be named with its row.
         parquet = path.name.lower().endswith(".parquet")
-        table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        table = pd.read_parquet(path) if parquet else _read_csv(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise QuoteFileError(f"{path}: cannot be read: {error}") from error
     chosen = {name: next((a for a in aliases if a in table), None) for name, aliases in names.items()}
     missing = [names[name][0] for name, found in chosen.items() if found is None and name not in _OPTIONAL]
     if missing:
         found = ", ".join(map(str, table.columns)) or "none"
         raise QuoteFileError(f"{path}: missing columns {', '.join(missing)}; found {found}")
+    if table.empty:
+        raise QuoteFileError(f"{path}: holds no rows")
     rows = pd.DataFrame({name: table[column] for name, column in chosen.items() if column is not None})
     rows["file"] = str(path)
     rows["row"] = np.arange(len(rows)) + (1 if parquet else 2)
     rows.attrs["names"] = chosen  # messages name a column as the file does
     return rows.reset_index(drop=True)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(unpacked(path), dtype=str, keep_default_na=False)
 
 
 def _times(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -271,6 +292,8 @@ def _check_quotes(rows: pd.DataFrame, frame: pd.DataFrame) -> None:
         _refuse(rows, frame[column] < 0, column, "is negative")
     for column in ("forward", "index_price"):
         _refuse(rows, frame[column] <= 0, column, "is not above 0")
+    whole_coin = (frame["mark_price"] >= 1) & (frame["option_type"] == "call")
+    _refuse(rows, whole_coin, "mark_price", "is no price of a call: it is in coin, and below 1")
     _refuse(rows, frame["iv"] > MAX_IV, "iv", "is no decimal volatility; 65 % is written 0.65")
     sign = np.where(frame["option_type"] == "call", 1.0, -1.0)
     wrong = (frame["delta"] * sign < 0) | (frame["delta"].abs() > 1)

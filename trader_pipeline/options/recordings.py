@@ -6,6 +6,7 @@ Belongs here: where recordings lie, how rows are added, and their union with imp
     <root>/quotes/BTC/2026-01-31/20260131T080512Z.parquet   one snapshot (rows stamped within that second)
     <root>/volatility_index/BTC/2026-01.parquet             hours of a month
     <root>/delivery_prices/BTC/2026-01.parquet              expiries of a month
+    <root>/delivery_prices/BTC/asked.json                   what of it was asked for (`options.recorder`)
 
 Nothing recorded is ever changed: a row that contradicts a stored one is an error, the same rows again are no change.
 """
@@ -57,10 +58,14 @@ class Additions:
     """Rows that were there already."""
     files: int
     """Files written."""
+    missing: int = 0
+    """Hours or days that lack between the first and the last one stored, where the recorder counted them."""
 
     def summary(self) -> str:
         known = f", {self.repeats} were there already" if self.repeats else ""
-        return f"{self.rows} rows of {self.kind} recorded in {self.files} files{known}"
+        unit = "days" if self.kind == "delivery_prices" else "hours"
+        lacking = f", {self.missing} {unit} missing inside" if self.missing else ""
+        return f"{self.rows} rows of {self.kind} recorded in {self.files} files{known}{lacking}"
 
 
 @dataclass(frozen=True)
@@ -239,9 +244,11 @@ def _recorded_part(path: Path, table: Table) -> pd.DataFrame:
 
 
 def stored_times(root: Path, kind: Kind, underlying: str) -> pd.Series:
-    """`open_time` or `expiry` of the rows in the last month file of a coin."""
+    """`open_time` or `expiry` of every stored row of a coin, ascending."""
     files = sorted((root / kind / underlying).glob("*.parquet"))
-    return (_recorded_part(files[-1], TABLES[kind]) if files else TABLES[kind].empty())[_TIME[kind]]
+    parts = [_recorded_part(f, TABLES[kind])[_TIME[kind]].dt.as_unit("us") for f in files]
+    times = pd.concat(parts) if parts else TABLES[kind].empty()[_TIME[kind]]
+    return times.sort_values(ignore_index=True)
 
 
 def _all_parts(kind: Kind, params: DeribitParams, root: Path) -> tuple[list[pd.DataFrame], Counter[str]]:

@@ -36,7 +36,8 @@ def join_rows(parts: Sequence[pd.DataFrame], table: Table) -> tuple[pd.DataFrame
     if not parts:
         return table.empty(), 0
     key = list(table.key)
-    rows = pd.concat(parts, ignore_index=True).sort_values(key, kind="stable", ignore_index=True)
+    rows = pd.concat(_in_one_unit(parts, table), ignore_index=True)
+    rows = rows.sort_values(key, kind="stable", ignore_index=True)
     shared = rows.duplicated(key, keep=False)
     if not shared.any():
         return rows[table.column_names], 0
@@ -49,6 +50,13 @@ def join_rows(parts: Sequence[pd.DataFrame], table: Table) -> tuple[pd.DataFrame
         differs = ((own != before) & ~(own.isna() & before.isna())).to_numpy(dtype=bool)
         _refuse_conflict(rows, repeated & differs, column, key)
     return rows.loc[~repeated, table.column_names], int(repeated.sum())
+
+
+def _in_one_unit(parts: Sequence[pd.DataFrame], table: Table) -> list[pd.DataFrame]:
+    """The parts with comparable times: pandas joins zone-aware times of two units into a column without a zone."""
+    times = [c.name for c in table.columns if c.dtype == "timestamp"]
+    mixed = [c for c in times if len({p[c].dtype for p in parts}) > 1]
+    return [p.assign(**{c: p[c].dt.as_unit("us") for c in mixed}) for p in parts]
 
 
 def _refuse_conflict(rows: pd.DataFrame, differs: NDArray[np.bool_], column: str, key: list[str]) -> None:

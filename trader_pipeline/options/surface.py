@@ -86,9 +86,12 @@ def realised_volatility(fine_klines: pd.DataFrame, params: VolatilityParams) -> 
     return np.maximum(np.sqrt(weighted), params.minimum), np.maximum(np.sqrt(plain), params.minimum)
 
 
-def history_days(fine_klines: pd.DataFrame, params: VolatilityParams) -> int:
-    """Days of candles before a moment on which its level rests: the window, and that of the oldest index bridged."""
-    has_index = INDEX_COLUMN in fine_klines and bool(fine_klines[INDEX_COLUMN].notna().any())
+def history_days(fine_klines: pd.DataFrame, params: VolatilityParams, *, first: pd.Timestamp) -> int:
+    """Days of candles before moments from `first` on that a level rests on: the window, and where an index was known
+    before `first`, that of the oldest value bridged.
+    """
+    before = fine_klines[fine_klines["close_time"] <= first]
+    has_index = INDEX_COLUMN in before and bool(before[INDEX_COLUMN].notna().any())
     return params.window_days + (params.index_bridge_days if has_index else 0)
 
 

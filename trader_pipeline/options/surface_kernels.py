@@ -124,9 +124,14 @@ def smile_volatility(part: Slice, forward: float, strike: float) -> float:
 
 
 @njit(cache=True)
-def mark_on(part: Slice, spot: float, strike: float, iv_ratio: float) -> tuple[float, float, float]:
-    """Mark (coin), delta and volatility of a call; `iv_ratio` scales the smile (1 for the model as it is)."""
-    forward = spot * part.carry
+def mark_on(
+    part: Slice, spot: float, strike: float, iv_ratio: float, basis: float
+) -> tuple[float, float, float]:
+    """Mark (coin), delta and volatility of a call.
+
+    `iv_ratio` scales the smile (1 for the model as it is); `basis` is ln(F / S) per year (NaN: the calibration's).
+    """
+    forward = spot * (part.carry if math.isnan(basis) else math.exp(basis * part.years))
     iv = iv_ratio * smile_volatility(part, forward, strike)
     mark, delta = call_price_and_delta(forward, strike, iv, part.years)
     return mark, delta, iv
@@ -167,13 +172,14 @@ def surface_ivs(
 
 @njit(cache=True)
 def marks(
-    level: np.ndarray, time: np.ndarray, expiry: np.ndarray, spot: np.ndarray, strike: np.ndarray, surface: Surface
+    level: np.ndarray, time: np.ndarray, expiry: np.ndarray, spot: np.ndarray, strike: np.ndarray, basis: np.ndarray,
+    surface: Surface,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Mark (coin), delta and volatility of each row; all arrays of one length."""
     marks, deltas, ivs = np.empty(level.size), np.empty(level.size), np.empty(level.size)
     for i in range(level.size):
         part = slice_at(level[i], time[i], expiry[i], surface)
-        marks[i], deltas[i], ivs[i] = mark_on(part, spot[i], strike[i], 1.0)
+        marks[i], deltas[i], ivs[i] = mark_on(part, spot[i], strike[i], 1.0, basis[i])
     return marks, deltas, ivs
 
 

@@ -5,11 +5,12 @@ with the spot as forward. N is the normal distribution, "deviation" is iv * sqrt
 
 BTC-16FEB24-10500-C is quoted at volatility 0.70, mark 0.0190, bid 0.0180. It lives 152 hours: sqrt(T) = 0.131726,
 deviation 0.092208, d1 = ln(102/105) / 0.092208 + 0.046104 = -0.268268, N(d1) = 0.394247, N(d2) = N(-0.360476) =
-0.359246; mark 0.394247 - 105/102 * 0.359246 = 0.024435. Sold at 18/19 of it: 0.023149, on tick 0.0230.
+0.359246; mark 0.394247 - 105/102 * 0.359246 = 0.024435. The bid stands on a tick of 0.0005, half of which is given
+back: sold at 18.25/19 of the mark: 0.023471, on tick 0.0230.
 
 BTC-23FEB24-11000-C is quoted at volatility 0.75, mark 0.0220, bid 0.0205. It lives 320 hours: deviation 0.143346,
 d1 = -0.455079, N(d1) = 0.324526, N(d2) = N(-0.598425) = 0.274778; mark 0.324526 - 110/102 * 0.274778 = 0.028197. Sold
-at 20.5/22 of it: 0.026275, on tick 0.0260.
+at 20.75/22 of it: 0.026595, on tick 0.0265.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def test_calls_without_a_bid_are_not_offered() -> None:
 # What it is sold at
 
 
-@pytest.mark.parametrize(("instrument", "premium"), [(CALL, 0.0230), (LATER_CALL, 0.0260)])
+@pytest.mark.parametrize(("instrument", "premium"), [(CALL, 0.0230), (LATER_CALL, 0.0265)])
 def test_fill_is_the_quoted_volatility_and_spread_at_the_price_of_the_fill(
     instrument: str, premium: float
 ) -> None:
@@ -176,12 +177,12 @@ def test_fill_is_the_quoted_volatility_and_spread_at_the_price_of_the_fill(
 
 @pytest.mark.parametrize(
     ("costs", "spreads", "premium"),
-    [(1.0, 1.0, 0.0230), (2.0, 1.0, 0.0215), (1.0, 2.0, 0.0215), (0.0, 1.0, 0.0240)],
+    [(1.0, 1.0, 0.0230), (2.0, 1.0, 0.0225), (1.0, 2.0, 0.0225), (0.0, 1.0, 0.0240)],
 )
 def test_cost_and_spread_multipliers_scale_the_quoted_spread(
     costs: float, spreads: float, premium: float
 ) -> None:
-    """The quoted share is 1/19: twice that leaves 17/19 of 0.024435, 0.021863; without costs it is the mark itself."""
+    """The quoted share is 0.75/19: twice that leaves 17.5/19 of 0.024435, 0.022506; without costs it is the mark."""
     options = RECORDED.model_copy(update={"spread_multiplier": spreads})
     result = run_recorded(
         opening_at(10_200.0), BOTH, policy=sells(CALL), options=options, cost_multiplier=costs,
@@ -193,7 +194,7 @@ def test_cost_and_spread_multipliers_scale_the_quoted_spread(
 
 
 def test_spread_of_more_than_the_mark_leaves_nothing_to_sell_at() -> None:
-    quotes = table(quoted(10_500.0, mark=0.019, bid=0.0095, iv=0.7))
+    quotes = table(quoted(10_500.0, mark=0.019, bid=0.009, iv=0.7))
     row = step(
         run_recorded(FLAT, quotes, policy=sells(CALL), cost_multiplier=2.0, exit_styles=["hold_to_expiry"]),
         "hold_to_expiry",
@@ -221,8 +222,20 @@ def test_fill_at_the_quoted_price_and_moment_is_the_quoted_bid(
     assert result.legs["entry_iv"].tolist() == pytest.approx([iv], rel=1e-12)
 
 
+@pytest.mark.parametrize("basis", [-0.1, 0.04, 0.4])
+def test_fill_at_the_quoted_index_is_the_quoted_bid_whatever_the_forward(basis: float) -> None:
+    """The venue prices on the forward of the expiry, so what it was over the index stays with the call."""
+    forward = 10_000.0 * math.exp(basis * 152 / 8760)
+    mark = float(call_price_coin(forward=forward, strike=10_500.0, iv=0.7, years=152 / 8760))
+    bid = math.floor(0.95 * mark / 0.0005) * 0.0005
+    quotes = table(quoted(10_500.0, mark=mark, bid=bid, iv=0.7, forward=forward))
+    result = run_recorded(FLAT, quotes, policy=sells(CALL), exit_styles=["hold_to_expiry"])
+    assert result.legs["premium_coin"].tolist() == pytest.approx([bid], abs=1e-12)
+    assert result.legs["entry_iv"].tolist() == pytest.approx([0.7], rel=1e-12)
+
+
 def test_older_quote_is_sold_for_the_time_that_is_left_at_the_fill() -> None:
-    """At 02:00 the call lives 150 hours: its mark is 0.017628 at volatility 0.70, 18/19 of that 0.016700."""
+    """At 02:00 the call lives 150 hours: its mark is 0.017628 at volatility 0.70, 18.25/19 of that 0.016932."""
     result = run_recorded(
         FLAT, BOTH, policy=sells(CALL), decision_offset_hours=2, exit_styles=["hold_to_expiry"]
     )
@@ -238,8 +251,8 @@ def test_call_is_settled_at_the_delivery_price_of_its_expiry() -> None:
     frame = with_price(FLAT, "2024-02-16 07:00", "2024-02-16 08:00", 12_000.0)
     quotes = table(quoted(10_500.0, mark=0.019, bid=0.018, iv=0.7))
     result = run_recorded(frame, quotes, policy=sells(CALL), exit_styles=["hold_to_expiry"])
-    # Spot has not moved since the decision, so the mark at volatility 0.70 is 0.017844; 18/19 of it on tick is 0.0165.
-    cash = 0.0165 - 0.0003 - 1_500 / 12_000 - 0.00015
+    # Spot has not moved since the decision, so the mark at volatility 0.70 is 0.017844; 18.25/19 of it on tick 0.0170.
+    cash = 0.0170 - 0.0003 - 1_500 / 12_000 - 0.00015
     (leg,), row = result.legs.itertuples(), step(result, "hold_to_expiry")
     assert (leg.exit_reason, leg.exit_time, leg.exit_spot) == ("expired", FRIDAY, 12_000.0)
     assert row["pnl_coin"] == pytest.approx(cash, abs=1e-12)
@@ -277,10 +290,10 @@ def test_marks_keep_the_quoted_volatility_over_the_models(
 
 
 def test_drawdown_is_marked_with_the_quoted_volatility() -> None:
-    """An hour later the mark at volatility 0.70 is 0.017736, 0.1536 % of a coin more than premium less fee, 0.0162."""
+    """An hour later the mark at volatility 0.70 is 0.017736, 0.1036 % of a coin more than premium less fee, 0.0167."""
     quotes = table(quoted(10_500.0, mark=0.019, bid=0.018, iv=0.7))
     row = step(run_recorded(FLAT, quotes, policy=sells(CALL)), "hold_to_expiry")
-    assert row["max_drawdown_pct"] == pytest.approx(0.1536, abs=1e-4)
+    assert row["max_drawdown_pct"] == pytest.approx(0.1036, abs=1e-4)
 
 
 def test_roll_needs_a_snapshot_of_its_own() -> None:

@@ -145,7 +145,7 @@ def test_fetched_candles_are_topped_up_once_a_day(make_pipeline, instance, archi
     result = materialise(pipeline, instance)
     assert result.success
     node = result.asset_materializations_for_node("klines")[0]
-    assert "791 candles stored from 3 pages" in node.metadata["fetched"].value
+    assert "791 candles stored from 3 files" in node.metadata["fetched"].value
     assert not pipeline.store.manifest(KLINES, ("BTC_1h",)).simulated
     sources = [k for k in pipeline.store.manifest(KLINES, ("BTC_1h",)).parents if k.startswith("source/")]
     assert sources == [f"source/binance_archive/BTC_USDT_1h/2021-{m}.parquet" for m in ("01", "02")]

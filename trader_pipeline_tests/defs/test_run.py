@@ -134,7 +134,7 @@ def test_sensor_asks_for_regimes_then_registers_windows_and_asks_for_their_runs(
     assert regimes.job_name == "regimes_job"
     job.execute_in_process(asset_selection=[dg.AssetKey("regime_windows")], instance=instance)
     (recorded,) = evaluate()
-    assert recorded.job_name == "recordings_job"
+    assert recorded.job_name == "recorded_job"
     tables = [dg.AssetKey(n) for n in ("option_quotes", "volatility_index", "delivery_prices")]
     assert job.execute_in_process(asset_selection=tables, instance=instance).success
     known = instance.get_dynamic_partitions("regime")
@@ -144,6 +144,22 @@ def test_sensor_asks_for_regimes_then_registers_windows_and_asks_for_their_runs(
         instance.get_dynamic_partitions("regime")
     ) == set(known)
     assert set(instance.get_dynamic_partitions("regime")) == set(known)
+    # Something that was recorded and cannot be read is asked for once more, and holds up no window.
+    broken = (
+        pipeline.root
+        / "options"
+        / "recordings"
+        / "quotes"
+        / "BTC"
+        / "2021-02-01"
+        / "20210201T000000Z.parquet"
+    )
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"")
+    with_broken = evaluate()
+    assert with_broken[0].job_name == "recorded_job"
+    assert [r.run_key for r in with_broken[1:]] == [r.run_key for r in requests]
+    broken.unlink()
     # BTC_4h is marked with BTC_1h's candles of the same window, so it waits for those.
     assert [r.partition_key.split("|")[0] for r in requests] == ["BTC_1h"] * len(known)
     assert {r.job_name for r in requests} == {"windows_job"}

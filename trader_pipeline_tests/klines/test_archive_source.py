@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from trader_pipeline.klines import (
     ArchiveParams,
@@ -26,10 +27,13 @@ from trader_pipeline.klines import (
     fetch_archive,
     simulate_klines,
 )
+from trader_pipeline.klines.archive_client import ArchiveClient
 from trader_pipeline.klines.archive_files import LARGEST_BYTES, ArchiveFile, load_zip, plan_files
 from trader_pipeline.klines.archive_source import archive_downloads
+from trader_pipeline.klines.retrying import AddressRefusedError
 from trader_pipeline.schema import Market
 from trader_pipeline_tests.klines.archive_server import ArchiveServer, csv_bytes, zipped
+from trader_pipeline_tests.klines.redirecting import redirecting
 
 BTC = Market("BTC", "1h")
 NOW = pd.Timestamp("2025-02-05 13:37", tz="UTC")
@@ -60,8 +64,7 @@ def server(candles: pd.DataFrame) -> Iterator[ArchiveServer]:
 
 
 def fetch(server: ArchiveServer, root: Path, *, now: pd.Timestamp = NOW, **settings: object) -> FetchReport:
-    until = settings.pop("until", None)
-    return fetch_archive(BTC, params_for(server, **settings), downloads_root=root, now=now, until=until)
+    return fetch_archive(BTC, params_for(server, **settings), downloads_root=root, now=now)
 
 
 def params_for(server: ArchiveServer, **settings: object) -> ArchiveParams:
@@ -166,14 +169,16 @@ def test_market_that_the_archive_lacks_altogether_is_one_clear_error(server, tmp
 
 
 def test_until_bounds_what_is_fetched_and_part_of_a_month_comes_by_day(server, tmp_path):
-    fetch(server, tmp_path, until=utc("2024-12-03"), since="2024-11-29")
+    fetch(server, tmp_path, until="2024-12-03", since="2024-11-29")
     assert {n for n in server.asked() if n.endswith(".zip")} == {
         f"BTCUSDT-1h-2024-{d}.zip" for d in ("11-29", "11-30", "12-01", "12-02")
     }
     got = stored(server, tmp_path)
     assert (got["open_time"].min(), got["close_time"].max()) == (utc("2024-11-29"), utc("2024-12-03"))
     with pytest.raises(ValueError, match="no whole day lies between"):
-        fetch(server, tmp_path, until=utc("2024-11-01"))
+        fetch(server, tmp_path, now=utc("2024-11-01 23:00"))
+    with pytest.raises(ValueError, match=r"must lie after since \(2024-11-01\)"):
+        fetch(server, tmp_path, until="2024-11-01")
 
 
 @pytest.mark.parametrize("fault", ["wrong", "cut", "500", "429"])
@@ -222,7 +227,7 @@ def test_missing_checksum_is_refused(server, tmp_path):
 
 @pytest.mark.parametrize(("status", "advice"), [(451, "not served there"), (403, "not served there")])
 def test_permanent_refusal_is_asked_once_and_keeps_what_is_stored(server, tmp_path, status, advice):
-    fetch(server, tmp_path, until=utc("2024-12-01"))
+    fetch(server, tmp_path, until="2024-12-01")
     before = hashes(tmp_path)
     server.refuse_with = status
     server.asked()
@@ -374,3 +379,79 @@ def wait_for_files(root: Path, *, at_least: int) -> None:
     while len(list(root.rglob("20*.parquet"))) < at_least:
         assert time.monotonic() < deadline, "the fetch stored nothing"
         time.sleep(0.005)
+
+
+def test_redirect_is_refused_and_the_address_it_names_is_not_asked(server, tmp_path):
+    with redirecting(server.url.replace("127.0.0.1", "localhost")) as mirror:
+        with pytest.raises(SourceRefusedError, match=r"http://127\.0\.0\.1 sends on to http://localhost"):
+            fetch_archive(
+                BTC, params_for(server, base_url=mirror.url, workers=1), downloads_root=tmp_path, now=NOW
+            )
+        assert len(mirror.asked) >= 1
+    assert server.asked() == {}
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_password_in_the_address_is_refused_even_where_the_settings_were_copied(server, tmp_path):
+    address = server.url.replace("http://", "http://user:SECRET@")
+    with pytest.raises(AddressRefusedError) as direct:
+        params_for(server, base_url=address)
+    copied = params_for(server).model_copy(update={"base_url": address})
+    with pytest.raises(AddressRefusedError) as late:
+        fetch_archive(BTC, copied, downloads_root=tmp_path, now=NOW)
+    assert "SECRET" not in f"{direct.value}{late.value}"
+    assert server.asked() == {}
+
+
+@pytest.mark.parametrize("since", ["1600-01-01", "9999-01-01"])
+def test_days_that_no_candle_can_have_are_refused(server, since):
+    with pytest.raises(ValidationError, match=r"since\n  .*(2009-01-01|2100-12-31)"):
+        params_for(server, since=since)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_damaged_record_of_finished_files_is_named_and_deleting_it_mends_it(server, tmp_path, content):
+    fetch(server, tmp_path)
+    before = hashes(tmp_path)
+    record = next(tmp_path.rglob("archive_files.json"))
+    record.write_text(content)
+    with pytest.raises(ValueError, match=r"archive_files\.json: .*delete it, and the archive's files"):
+        fetch(server, tmp_path)
+    record.unlink()
+    fetch(server, tmp_path)
+    assert hashes(tmp_path) == before
+
+
+def test_archive_that_is_not_there_is_given_up_before_other_files_begin(tmp_path, monkeypatch):
+    asked: list[str] = []
+    download = ArchiveClient._download
+
+    def recording(client, file):
+        asked.append(file.name)
+        return download(client, file)
+
+    monkeypatch.setattr(ArchiveClient, "_download", recording)
+    patient = RetryParams(first_wait_seconds=0.05)
+    params = ArchiveParams(base_url="http://127.0.0.1:1", retries=patient, since="2020-01-01", workers=4)
+    with pytest.raises(
+        SourceRefusedError, match=r"BTCUSDT-1h-2020-01\.zip: the host could not be reached, in 3 attempts"
+    ):
+        fetch_archive(BTC, params, downloads_root=tmp_path, now=NOW)
+    assert len(asked) <= params.workers, "61 months were planned"
+
+
+def test_file_that_fails_for_good_ends_the_run_while_earlier_ones_arrive(server, tmp_path):
+    server.faults = {"BTCUSDT-1h-2024-12.zip": ["500"] * 9, "BTCUSDT-1h-2024-11.zip": ["500"]}
+    with pytest.raises(SourceRefusedError, match=r"2024-12\.zip: 3 attempts failed"):
+        fetch(server, tmp_path, workers=1)
+    assert stored(server, tmp_path)["open_time"].max() == utc("2024-11-30 23:00")
+    assert "BTCUSDT-1h-2025-01.zip" not in server.asked()
+
+
+def test_history_that_the_archive_does_not_hold_is_a_warning(server, tmp_path):
+    report = fetch(server, tmp_path, since="2024-06-01")
+    assert report.summary().endswith(
+        ". WARNING: asked from 2024-06-01, the source's first candle is 2024-11-01: 153 days are not there"
+    )
+    assert "candles stored from 6 files" in report.summary()
+    assert "WARNING" not in fetch(server, tmp_path / "all").summary()

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from trader_pipeline.klines.ccxt_source import CcxtParams, FetchReport, fetch_klines
 from trader_pipeline.klines.downloads import Downloads
-from trader_pipeline.klines.retrying import RetryParams, SourceRefusedError
+from trader_pipeline.klines.retrying import AddressRefusedError, RetryParams, SourceRefusedError
 from trader_pipeline.schema import Market
 from trader_pipeline.store import file_sha256
 from trader_pipeline_tests.klines.candles import HOUR
@@ -28,6 +28,7 @@ from trader_pipeline_tests.klines.exchange_server import (
     ExchangeServer,
     simulated_candles,
 )
+from trader_pipeline_tests.klines.redirecting import redirecting
 
 BTC = Market("BTC", "1h")
 START = pd.Timestamp("2021-01-01", tz="UTC")
@@ -162,8 +163,13 @@ def test_candle_counts_from_the_moment_of_its_close(exchange: ExchangeServer, tm
 
 def test_until_bounds_what_is_fetched(exchange: ExchangeServer, tmp_path: Path) -> None:
     until = pd.Timestamp("2021-01-03", tz="UTC")
-    fetch_klines(BTC, params(exchange), downloads_root=tmp_path, now=NOW, until=until)
+    fetch(exchange, tmp_path, until=until.date())
     assert_same(held(tmp_path).load(), CLOSED[CLOSED["close_time"] <= until])
+    exchange.requests.clear()
+    fetch(exchange, tmp_path, until=until.date())
+    assert exchange.requests == [], "a later run wants no more either"
+    with pytest.raises(ValidationError, match=r"must lie after since \(2021-01-01\)"):
+        fetch(exchange, tmp_path, until=date(2020, 12, 31))
 
 
 def test_gaps_are_recorded_and_not_asked_about_again(exchange: ExchangeServer, tmp_path: Path) -> None:
@@ -401,6 +407,27 @@ def test_another_exchange_gives_the_same_candles(exchange: ExchangeServer, tmp_p
     assert exchange.requests == []
 
 
+def test_exchange_that_holds_only_its_latest_candles_is_a_warning_in_every_report(
+    exchange: ExchangeServer, tmp_path: Path
+) -> None:
+    exchange.candles = {"BTCUSDT": CANDLES.iloc[-100:]}
+    first = CANDLES["open_time"].iloc[-100]
+    said = f"WARNING: asked from 2020-06-01, the source's first candle is {first:%Y-%m-%d}: 221 days are not there"
+    assert (first - pd.Timestamp("2020-06-01", tz="UTC")).days == 221
+    for _ in range(2):
+        report = fetch(exchange, tmp_path, since=date(2020, 6, 1))
+        assert report.summary().endswith(said)
+    assert fetch(exchange, tmp_path / "listed", since=first.date() - pd.Timedelta("0D")).warning == ""
+
+
+def test_exchange_that_is_not_there_is_given_up_soon(tmp_path: Path) -> None:
+    nobody = CcxtParams(base_url="http://127.0.0.1:1", retries=QUICK)
+    with pytest.raises(
+        SourceRefusedError, match=r"^binance, list of markets: the host could not be reached, in 3 attempts"
+    ):
+        fetch_klines(BTC, nobody, downloads_root=tmp_path, now=NOW)
+
+
 def test_an_exchange_that_repeats_itself_ends_the_walk(exchange: ExchangeServer, tmp_path: Path) -> None:
     exchange.forever = "stale"
     report = fetch(exchange, tmp_path)
@@ -447,3 +474,36 @@ def test_settings_are_checked_and_travel_as_json() -> None:
 def test_importing_the_source_does_not_load_ccxt() -> None:
     code = "import sys, trader_pipeline.klines.ccxt_source; sys.exit('ccxt' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_redirect_is_refused_and_the_address_it_names_is_not_asked(
+    exchange: ExchangeServer, tmp_path: Path
+) -> None:
+    with redirecting(exchange.url.replace("127.0.0.1", "localhost")) as mirror:
+        with pytest.raises(SourceRefusedError, match=r"http://127\.0\.0\.1 sends on to http://localhost"):
+            fetch(exchange, tmp_path, base_url=mirror.url)
+        assert len(mirror.asked) == 1
+    assert exchange.requests == []
+
+
+def test_password_in_the_address_is_refused_even_where_the_settings_were_copied(
+    exchange: ExchangeServer, tmp_path: Path
+) -> None:
+    address = exchange.url.replace("http://", "http://user:SECRET@")
+    with pytest.raises(AddressRefusedError) as direct:
+        params(exchange, base_url=address)
+    copied = params(exchange).model_copy(update={"base_url": address})
+    with pytest.raises(AddressRefusedError) as late:
+        fetch_klines(BTC, copied, downloads_root=tmp_path, now=NOW)
+    assert "SECRET" not in f"{direct.value}{late.value}"
+    assert exchange.requests == []
+
+
+def test_since_in_the_future_is_refused_before_anybody_is_asked(
+    exchange: ExchangeServer, tmp_path: Path
+) -> None:
+    fetch(exchange, tmp_path)
+    asked = len(exchange.requests)
+    with pytest.raises(ValueError, match=r"since is 2021-01-12: no time lies .* name an earlier day"):
+        fetch(exchange, tmp_path, since=date(2021, 1, 12))
+    assert len(exchange.requests) == asked

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from trader_pipeline.klines import KlineFileError, check_kline_file, clean_klines, load_kline_file
+from trader_pipeline.klines import (
+    KlineFileError,
+    check_kline_file,
+    check_kline_folder,
+    clean_klines,
+    load_kline_file,
+    load_market_files,
+)
 from trader_pipeline_tests.klines.candles import HOUR
 
 START = 1_704_067_200_000
@@ -71,15 +78,40 @@ def test_everything_is_found_in_one_pass(tmp_path):
         ("close", "differs from another row of the same open_time", 1),
     }
     examples = {p.column: p.examples[0] for p in report.problems if p.column != "open_time"}
-    assert examples["volume"] == (7, "n/a"), "the row is the line in the file"
-    assert examples["high"] == (6, "50")
+    assert examples["volume"] == (7, "n/a", ""), "the row is the line in the file"
+    assert examples["high"] == (6, "50", "")
+    assert [(p.why, p.count, [e.row for e in p.examples]) for p in report.repairs] == [
+        ("exact duplicates", 1, [4]),
+        ("rows out of order", 1, [6]),
+        ("unfinished candles", 1, [12]),
+    ]
+    text = "\n".join(report.lines())
+    assert "repaired by import: exact duplicates: 1 (row 4: 2024-01-01T01:00Z)" in text
+    assert "repaired by import: unfinished candles: 1 (row 12: 2024-01-01T08:00Z)" in text
 
 
 def test_first_few_rows_of_each_kind_are_shown_and_all_are_counted(tmp_path):
     report = check_kline_file(written(tmp_path, *(line(i, v="?") for i in range(10))))
     (problem,) = report.problems
     assert problem.count == 10
-    assert problem.examples == ((2, "?"), (3, "?"), (4, "?"))
+    assert problem.examples == ((2, "?", ""), (3, "?", ""), (4, "?", ""))
+
+
+def test_first_few_repeated_rows_are_listed(tmp_path):
+    report = check_kline_file(written(tmp_path, *(line(i // 2) for i in range(10))))
+    assert not report.clean
+    (repair,) = report.as_dict()["repairs"]
+    assert (repair["why"], repair["count"]) == ("exact duplicates", 5)
+    assert repair["examples"] == [{"row": 3 + 2 * i, "value": f"2024-01-01T0{i}:00Z"} for i in range(3)]
+    assert any("exact duplicates: 5 (row 3: " in text and text.endswith("; ...)") for text in report.lines())
+
+
+def test_lines_that_do_not_fit_the_header_are_reported_with_their_rows(tmp_path):
+    path = written(tmp_path, line(0), line(1, v="1,555.75712"), line(2), line(3, v="1,2"), line(4)[:-3])
+    report = check_kline_file(path)
+    assert {("", "7 fields, the header has 6", 2), ("", "5 fields, the header has 6", 1)} <= problems(path)
+    assert "  refused by import: row 3: 7 fields, the header has 6 (2 such rows)" in report.lines()
+    assert report.bad_rows == 3
 
 
 def test_milliseconds_that_turn_into_microseconds_are_located(tmp_path):
@@ -121,6 +153,10 @@ def test_times_without_zone_and_words_are_told_apart(tmp_path):
 
 def test_coarser_candles_under_a_finer_name_are_found(tmp_path):
     path = written(tmp_path, *(line(4 * i) for i in range(30)))
+    report = check_kline_file(path)
+    assert (report.gaps, report.missing_bars) == ((), 0), (
+        "what is wrong is the name, not 29 times three hours"
+    )
     assert [p.why for p in check_kline_file(path).problems] == [
         "no two candles are less than 4h apart: not a file of 1h"
     ]
@@ -140,7 +176,7 @@ def test_timeframe_is_asked_for_where_the_name_does_not_tell(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "cannot be read|empty"),
+        ("", r"\.csv: the file is empty"),
         (HEADER + "\n", "holds no candles"),
         ("a,b\n1,2\n", "missing columns"),
         (None, "no such file"),
@@ -208,3 +244,69 @@ def test_a_file_has_problems_exactly_where_cleaning_refuses_it(tmp_path, edits):
         report.duplicates, report.unfinished, report.zero_volume, report.missing_bars,
     )  # fmt: skip
     assert cleaned.gaps == report.gaps
+
+
+def test_files_of_one_market_are_judged_together_as_import_reads_them(tmp_path):
+    written(tmp_path, *map(line, range(6)), name="BTCUSDT-1h-a.csv")
+    written(tmp_path, line(4), line(5, c=102), *map(line, range(8, 12)), name="BTCUSDT-1h-b.csv")
+    written(tmp_path, *map(line, range(3)), name="ETHUSDT-1h.csv")
+    *files, market = check_kline_folder(tmp_path)
+    assert [Path(r.path).name for r in files] == ["BTCUSDT-1h-a.csv", "BTCUSDT-1h-b.csv", "ETHUSDT-1h.csv"]
+    assert [r.clean for r in files] == [True, True, True], "each file by itself is sound"
+    assert (market.market, market.rows, market.clean) == ("BTC_1h", 12, False)
+    assert [Path(f).name for f in market.files] == ["BTCUSDT-1h-a.csv", "BTCUSDT-1h-b.csv"]
+    assert (market.duplicates, market.conflicts, market.bad_rows, market.missing_bars) == (1, 1, 1, 2)
+    assert files[1].missing_bars == 2
+    text = market.lines()
+    assert text[0].startswith(f"{tmp_path}: BTC_1h, 2 files read together, 12 rows, 2024-01-01 00:00 .. ")
+    assert (
+        "  refused by import: BTCUSDT-1h-b.csv, row 3, column close: '102' differs from another row"
+        in text[1]
+    )
+    assert "exact duplicates: 1 (BTCUSDT-1h-b.csv, row 2: 2024-01-01T04:00Z)" in text[2]
+    assert list(market.as_dict()) == list(files[0].as_dict())
+    assert market.as_dict()["problems"][0]["examples"] == [
+        {"row": 3, "value": "102", "file": str(tmp_path / "BTCUSDT-1h-b.csv")}
+    ]
+
+
+def test_files_that_follow_one_another_are_clean_together_in_whatever_order_they_are_named(tmp_path):
+    written(tmp_path, *map(line, range(5, 9)), name="BTCUSDT-1h-a.csv")
+    written(tmp_path, *map(line, range(5)), name="BTCUSDT-1h-b.csv")
+    market = check_kline_folder(tmp_path)[-1]
+    assert (market.rows, market.clean, market.gaps) == (9, True, ()), market.lines()
+
+
+def test_market_with_a_file_that_cannot_be_read_says_so(tmp_path):
+    written(tmp_path, *map(line, range(5)), name="BTCUSDT-1h-a.csv")
+    (tmp_path / "BTCUSDT-1h-b.csv").write_text("")
+    market = check_kline_folder(tmp_path)[-1]
+    assert market.lines() == [
+        f"{tmp_path}: BTC_1h, 2 files read together: unreadable",
+        "  1 of 2 files cannot be read (BTCUSDT-1h-b.csv)",
+    ]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(EDITS, st.integers(0, 8), st.booleans())
+def test_a_market_has_problems_exactly_where_import_refuses_its_files(tmp_path, edits, start, micros):
+    rows = [line(i).split(",") for i in range(6)]
+    written(tmp_path, *map(",".join, rows), name="BTCUSDT-1h-a.csv")
+    other = [line(i, time=(START + 3_600_000 * i) * (1000 if micros else 1)) for i in range(start, start + 6)]
+    rows = [text.split(",") for text in other]
+    for row, column, cell in edits:
+        rows[row][column] = cell
+    written(tmp_path, *map(",".join, rows), name="BTCUSDT-1h-b.csv")
+    as_of = pd.Timestamp("2024-01-01 12:00", tz="UTC")
+    market = check_kline_folder(tmp_path, as_of=as_of)[-1]
+    try:
+        raw = load_market_files(tmp_path, underlying="BTC", timeframe="1h")
+        _, cleaned = clean_klines(raw, source="test", step=HOUR, as_of=as_of)
+    except KlineFileError:
+        assert market.problems or market.unreadable
+        return
+    assert not market.problems, market.lines()
+    assert (cleaned.duplicates, cleaned.unfinished, cleaned.missing_bars) == (
+        market.duplicates, market.unfinished, market.missing_bars,
+    )  # fmt: skip
+    assert cleaned.gaps == market.gaps

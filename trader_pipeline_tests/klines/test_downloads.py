@@ -237,3 +237,16 @@ def test_summary_is_one_line_of_what_happened() -> None:
         "binance BTC/USDT 1h: 15 candles stored from 2 pages, 1 repeats, 1 conflicts with stored candles, which stand"
         " (first: 2021-01-01T00:00, close 1 stored, 2 given)"
     )
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"asked_from": "soon"}', '{"asked_from": null}'])
+def test_a_damaged_note_of_what_was_asked_is_named_with_what_to_do(tmp_path: Path, content: str) -> None:
+    held = downloads(tmp_path)
+    held.record_asked_from(pd.Timestamp("2021-01-01", tz=UTC))
+    note = held.folder / "series.json"
+    note.write_text(content)
+    for look in (held.asked_from, lambda: held.record_asked_from(pd.Timestamp("2020-01-01", tz=UTC))):
+        with pytest.raises(ValueError, match=r"series\.json: does not say since when was asked; delete it"):
+            look()
+    note.unlink()
+    assert held.asked_from() is None

@@ -1,4 +1,5 @@
 import gzip
+import io
 import zipfile
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 
 from trader_pipeline.klines import (
     KlineFileError,
+    check_kline_file,
     clean_klines,
+    files,
     find_kline_files,
     load_kline_file,
     load_market_files,
@@ -179,7 +182,7 @@ def test_unreadable_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
 
 
 def test_empty_csv_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(KlineFileError, match=r"BTCUSDT_1h\.csv"):
+    with pytest.raises(KlineFileError, match=r"BTCUSDT_1h\.csv: the file is empty"):
         load_kline_file(_written(tmp_path, "BTCUSDT_1h.csv", ""))
 
 
@@ -189,3 +192,113 @@ def test_refused_row_is_the_line_of_the_file(tmp_path: Path) -> None:
         KlineFileError, match=r"Binance_BTCUSDT_1h\.csv, row 4, column open: 'oops' is no finite number"
     ):
         _cleaned(path)
+
+
+def _zip_of(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("BTCUSDT-1h.csv", content)
+    return buffer.getvalue()
+
+
+LONG = (BINANCE * 400).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("BTCUSDT-1h.csv.gz", gzip.compress(LONG)),
+        ("BTCUSDT-1h.zip", _zip_of(LONG)),
+        ("BTC_USDT-1h.json.gz", gzip.compress(b"[[1,1,1,1,1,1]]" * 200)),
+    ],
+)
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "emptied"])
+def test_damaged_compressed_file_is_refused_by_name(
+    tmp_path: Path, name: str, whole: bytes, damage: str
+) -> None:
+    middle = len(whole) // 2
+    noise = bytes(range(255, 255 - 16, -1))
+    (tmp_path / name).write_bytes(
+        {"cut": whole[:middle], "overwritten": whole[:40] + noise + whole[56:], "emptied": b""}[damage]
+    )
+    with pytest.raises(KlineFileError, match=name):
+        load_kline_file(tmp_path / name)
+    assert name in check_kline_file(tmp_path / name).unreadable
+
+
+def test_small_file_that_unpacks_to_more_than_the_memory_is_refused_before_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = FREQTRADE.splitlines(keepends=True)[0].encode()
+    many_lines = tmp_path / "BTCUSDT-1h.csv.gz"
+    many_lines.write_bytes(gzip.compress(header + b"\n" * 5_000_001, 1))
+    assert many_lines.stat().st_size < 100_000
+    with pytest.raises(KlineFileError, match=r"csv\.gz: .*unpacks to more than 256 MiB or 5000000 lines"):
+        load_kline_file(many_lines)
+    monkeypatch.setattr(files, "LARGEST_UNPACKED", 2**20)
+    large = tmp_path / "BTCUSDT-1h.zip"
+    large.write_bytes(_zip_of(header + b"1" * 2**20))
+    with pytest.raises(KlineFileError, match=r"1h\.zip: .*unpacks to more than 1 MiB"):
+        load_kline_file(large)
+    large.write_bytes(_zip_of(BINANCE.encode()))
+    _assert_expected(_cleaned(large))
+
+
+def test_zip_with_more_than_one_file_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "BTCUSDT-1h.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", BINANCE)
+        archive.writestr("b.csv", BINANCE)
+    with pytest.raises(KlineFileError, match=r"one file in it is expected, found a\.csv, b\.csv"):
+        load_kline_file(path)
+
+
+@pytest.mark.parametrize("content", [BINANCE_HEADER, FREQTRADE.splitlines()[0] + "\n\n\n"])
+def test_file_without_a_candle_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(KlineFileError, match=r"BTCUSDT-1h\.csv: holds no candles"):
+        load_kline_file(_written(tmp_path, "BTCUSDT-1h.csv", content))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("", ",7"), r"row 3: 7 fields, the header has 6$"),
+        ((",,,", ",note"), r"row 2: 9 fields, the header has 6 \(2 such rows\)"),
+        (("", ","), r"row 3: 7 fields, the header has 6"),
+        ((",", ",7"), r"row 2: 7 fields, the header has 6 \(2 such rows\)"),
+    ],
+    ids=["more", "ragged", "one comma", "not all empty"],
+)
+def test_lines_with_more_fields_than_the_header_are_refused(tmp_path: Path, extra, message) -> None:
+    head, *lines = FREQTRADE.splitlines()
+    content = "\n".join([head, *(line + e for line, e in zip(lines, extra, strict=True))]) + "\n"
+    with pytest.raises(KlineFileError, match=rf"BTCUSDT_1h\.csv, {message}"):
+        _cleaned(_written(tmp_path, "BTCUSDT_1h.csv", content))
+
+
+def test_lines_with_fewer_fields_than_the_header_are_refused(tmp_path: Path) -> None:
+    content = BINANCE[: BINANCE.rindex(",1196")] + ",11\n"
+    with pytest.raises(KlineFileError, match=r"row 2: 6 fields, the first line has 12"):
+        _cleaned(_written(tmp_path, "BTCUSDT-1h.csv", content))
+
+
+@pytest.mark.parametrize("content", [FREQTRADE, BINANCE, BINANCE_HEADER + BINANCE, CRYPTODATADOWNLOAD])
+@pytest.mark.parametrize("header_too", [False, True])
+def test_a_comma_at_the_end_of_every_line_is_an_empty_column(tmp_path: Path, content, header_too) -> None:
+    numbers = ("1", "2")
+    lines = [t + ("," if header_too or t.startswith(numbers) else "") for t in content.splitlines()]
+    _assert_expected(_cleaned(_written(tmp_path, "BTCUSDT_1h.csv", "\n".join(lines) + "\n\n")))
+
+
+def test_quoted_commas_are_no_fields(tmp_path: Path) -> None:
+    content = CRYPTODATADOWNLOAD.replace("BTCUSDT,", '"BTC,USDT",')
+    _assert_expected(_cleaned(_written(tmp_path, "BTCUSDT_1h.csv", content)))
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+@pytest.mark.parametrize("content", [FREQTRADE, BINANCE, CRYPTODATADOWNLOAD])
+def test_other_separator_is_named(tmp_path: Path, content, mark) -> None:
+    path = _written(tmp_path, "BTCUSDT_1h.csv", content.replace(",", mark))
+    with pytest.raises(KlineFileError, match=r"row \d: the columns are separated by") as error:
+        load_kline_file(path)
+    assert repr(mark) in str(error.value)

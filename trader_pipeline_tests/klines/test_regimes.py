@@ -14,6 +14,8 @@ from trader_pipeline.klines import (
     KlinesParams,
     RegimeParams,
     SampleParams,
+    WindowParams,
+    after_warm_up,
     build_klines,
     daily_closes,
     date_regime_windows,
@@ -93,6 +95,29 @@ def test_last_day_counts_once_it_is_over() -> None:
     assert len(daily_closes(hourly)) == 1
     with pytest.raises(ValueError, match="at least one full UTC day"):
         date_regime_windows(hourly.iloc[:23])
+
+
+@pytest.mark.parametrize(
+    ("hours", "skipped", "message"),
+    [
+        (29 * 24, 0, r"hold 29 full UTC days, and 46 are needed: 45 of warm-up .*windows\.warm_up_days"),
+        (45 * 24 + 23, 0, r"hold 45 full UTC days, .* 46 are needed"),
+        (46 * 24, 1, r"hold 46 full UTC days, .* 47 are needed"),
+    ],
+)
+def test_candles_that_end_in_the_warm_up_say_how_many_days_are_needed(hours, skipped, message) -> None:
+    candles = simulate_klines(SampleParams(years=0.2))["BTC"].iloc[skipped:hours]
+    with pytest.raises(ValueError, match=message):
+        after_warm_up(candles, params=WindowParams())
+
+
+def test_one_day_after_the_warm_up_is_enough_and_less_than_a_day_is_told_apart() -> None:
+    candles = simulate_klines(SampleParams(years=0.2))["BTC"]
+    usable = after_warm_up(candles.iloc[: 46 * 24], params=WindowParams())
+    assert len(usable) == 24
+    assert len(date_regime_windows(usable)) == 1
+    with pytest.raises(ValueError, match="at least one full UTC day of candles; there is none"):
+        date_regime_windows(after_warm_up(candles.iloc[:23], params=WindowParams()))
 
 
 def test_day_without_candles_repeats_the_close_before() -> None:

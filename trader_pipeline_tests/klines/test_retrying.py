@@ -1,7 +1,9 @@
 """Retries with real errors: of `requests` and of ccxt, from a server on this machine."""
 
+import contextlib
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,15 +14,21 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from trader_pipeline.klines.contact import Contact, is_unreachable
 from trader_pipeline.klines.retrying import (
+    AddressRefusedError,
+    BaseUrl,
     RetryParams,
     SourceRefusedError,
     UnusableAnswerError,
     call_with_retries,
+    checked_address,
     is_temporary,
+    refuse_redirects,
 )
+from trader_pipeline_tests.klines.redirecting import redirecting
 
 QUICK = RetryParams(attempts=4, first_wait_seconds=0.001, longest_wait_seconds=0.004, timeout_seconds=5)
 Answer = tuple[int, dict[str, str], bytes]
@@ -231,3 +239,155 @@ def test_settings_that_cannot_work_are_refused() -> None:
         RetryParams(attempts=0)
     with pytest.raises(ValidationError, match="Extra inputs"):
         RetryParams(retries=3)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:SECRET@127.0.0.1:9", "https://SECRET@mirror.example", "user:SECRET@mirror.example",
+        "ftp://user:SECRET@mirror.example/x", "https://mirror.example/?key=SECRET", "https://mirror.example/#SECRET",
+    ],
+)  # fmt: skip
+def test_address_with_a_secret_is_refused_and_not_quoted(address: str) -> None:
+    class Settings(BaseModel):
+        base_url: BaseUrl
+
+    for ask in (lambda: checked_address(address), lambda: Settings(base_url=address)):
+        with pytest.raises(AddressRefusedError, match=r"netrc|write http") as caught:
+            ask()
+        chain = "".join(traceback.format_exception(caught.value))
+        assert "SECRET" not in str(caught.value)
+        assert "input_value" not in chain, "pydantic's own error would quote the address"
+        assert ("~/.netrc" in str(caught.value)) == ("@" in address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "127.0.0.1:9", "http://", "file:///etc/passwd", "ftp://x", "https://x:99999", "https://[x"],
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(AddressRefusedError, match=r"write http:// or https://, a host"):
+        checked_address(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9", "https://mirror.example/a/b/", "HTTPS://[::1]:8443"]
+)
+def test_plain_addresses_pass_unchanged(address: str) -> None:
+    assert checked_address(address) == address
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_is_refused_at_once_with_both_hosts_and_the_other_is_not_asked(
+    serve: type[_Answers], status: int
+) -> None:
+    other = serve((200, {}, b"fine"))
+    with redirecting(other.url.replace("127.0.0.1", "u:SECRET@localhost"), status=status) as first:
+
+        def ask() -> str:
+            with requests.Session() as session:
+                session.trust_env = False
+                refuse_redirects(session)
+                return session.get(first.url, timeout=5).text
+
+        with pytest.raises(SourceRefusedError) as caught:
+            call_with_retries(ask, what="a page", params=QUICK)
+    assert f"http://127.0.0.1 sends on to http://localhost (HTTP {status})" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+    assert (len(first.asked), other.asked, caught.value.status) == (1, 0, status)
+
+
+def _ask_nobody() -> str:
+    """A port on which nobody listens."""
+    return requests.get(
+        "http://127.0.0.1:1/a/b/page.zip?x=1", timeout=1, proxies={"http": "", "https": ""}
+    ).text
+
+
+def test_host_that_was_never_reached_is_given_up_soon_and_the_error_says_so() -> None:
+    heard: list[str] = []
+    with pytest.raises(
+        SourceRefusedError,
+        match=r"^a page: the host could not be reached, in 3 attempts \(ConnectionRefusedError: .*refused\);"
+        r" check the network, the proxy \(.*\) and base_url",
+    ):
+        call_with_retries(
+            _ask_nobody,
+            what="a page",
+            params=QUICK.model_copy(update={"attempts": 8}),
+            on_retry=heard.append,
+            contact=Contact(),
+        )
+    assert heard == [
+        f"waiting {wait} s after ConnectionRefusedError: [Errno 111] Connection refused"
+        for wait in (0.001, 0.002)
+    ]
+
+
+@pytest.mark.parametrize("first", [(200, {}, b"fine"), (503, {}, b""), (404, {}, b"")])
+def test_host_that_has_answered_is_asked_with_full_patience(serve: type[_Answers], first: Answer) -> None:
+    contact, server = Contact(), serve(first)
+    with contextlib.suppress(SourceRefusedError):
+        call_with_retries(server.get, what="a page", params=QUICK, contact=contact)
+    assert contact.made
+    with pytest.raises(
+        SourceRefusedError, match="a page: 4 attempts failed, the last with ConnectionRefused"
+    ):
+        call_with_retries(_ask_nobody, what="a page", params=QUICK, contact=contact)
+
+
+def test_connection_that_drops_is_no_host_that_is_not_there(serve: type[_Answers]) -> None:
+    calls: list[int] = []
+
+    def ask() -> None:
+        calls.append(1)
+        raise requests.exceptions.ChunkedEncodingError("cut")
+
+    with pytest.raises(SourceRefusedError, match="4 attempts failed"):
+        call_with_retries(ask, what="a page", params=QUICK, contact=Contact())
+    assert len(calls) == QUICK.attempts
+
+
+def test_nothing_is_asked_again_once_the_run_has_ended() -> None:
+    contact, calls, patient = Contact(), [], QUICK.model_copy(update={"first_wait_seconds": 60.0})
+
+    def ask() -> None:
+        calls.append(1)
+        raise TimeoutError("late")
+
+    threading.Timer(0.1, contact.ended.set).start()
+    begun = time.perf_counter()
+    with pytest.raises(SourceRefusedError, match="the run has ended"):
+        call_with_retries(
+            ask,
+            what="a page",
+            params=patient.model_copy(update={"longest_wait_seconds": 60.0}),
+            contact=contact,
+        )
+    assert len(calls) == 1
+    assert time.perf_counter() - begun < 10
+
+
+def test_name_without_an_address_and_a_proxy_that_is_not_there_are_told_from_a_slow_answer() -> None:
+    with pytest.raises(requests.ConnectionError) as unknown:
+        requests.get("http://no-such-host.invalid/", timeout=5, proxies={"http": "", "https": ""})
+    assert is_unreachable(unknown.value)
+    with pytest.raises(requests.ConnectionError) as proxied:
+        requests.get("http://example.invalid/", timeout=5, proxies={"http": "http://127.0.0.1:1"})
+    assert is_unreachable(proxied.value)
+    assert is_unreachable(requests.ConnectTimeout("late"))
+    assert not is_unreachable(requests.ReadTimeout("late"))
+    assert not is_unreachable(ConnectionResetError())
+
+
+def test_of_an_address_the_host_and_the_last_part_are_shown_so_that_the_reason_is_too() -> None:
+    heard: list[str] = []
+    long = "https://mirror.example/" + "folder/" * 40 + "BTC.zip?limit=5 answered no JSON: 'sign in'"
+
+    def ask() -> str:
+        if heard:
+            return "fine"
+        raise UnusableAnswerError(long)
+
+    call_with_retries(ask, what="a page", params=QUICK, on_retry=heard.append)
+    assert heard[0].endswith("UnusableAnswerError: mirror.example/../BTC.zip answered no JSON: 'sign in'")

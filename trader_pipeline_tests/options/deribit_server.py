@@ -1,7 +1,8 @@
 """A local venue: real HTTP on loopback in Deribit's JSON-RPC format, answering from quotes, with faults on request.
 
 `Venue` says what there is to know, `serve` answers from it. A fault is taken from `Venue.faults` for each request
-until there are none left: "429", "500", "drop" (the connection ends within the body), "html" (a proxy's page).
+until there are none left: "429", "500", "drop" (the connection ends within the body), "html" (a proxy's page); ""
+is none.
 """
 
 import json
@@ -182,8 +183,8 @@ def serve(venue: Venue) -> Iterator[str]:
             method = parts.path.removeprefix("/api/v2/public/")
             parameters = dict(parse_qsl(parts.query))
             venue.requests.append((method, parameters))
-            if venue.faults:
-                self._fail(venue.faults.pop(0))
+            if venue.faults and (fault := venue.faults.pop(0)):
+                self._fail(fault)
                 return
             try:
                 result = getattr(venue, method)(**parameters)

@@ -160,7 +160,7 @@ def test_index_and_candles_from_the_day_on_do_not_change_one_byte() -> None:
 
 def test_a_quote_stamped_at_midnight_of_the_day_is_not_known() -> None:
     at_midnight = QUOTES.assign(quote_time=UNTIL)
-    with pytest.raises(ValueError, match="only 0 usable BTC calls were recorded before 2026-01-15"):
+    with pytest.raises(ValueError, match="no quote was recorded before 2026-01-15"):
         calibrate(until=UNTIL, base=BASE, quotes=at_midnight)
 
 

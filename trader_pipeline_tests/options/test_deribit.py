@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trader_pipeline.klines.retrying import RetryParams, SourceRefusedError
+from trader_pipeline.klines.retrying import AddressRefusedError, RetryParams, SourceRefusedError
 from trader_pipeline.options.deribit import (
     DeribitParams,
     fetch_delivery_prices,
@@ -14,6 +14,7 @@ from trader_pipeline.options.deribit import (
 from trader_pipeline.options.deribit_answers import displayed_delta
 from trader_pipeline.options.recordings import load_quotes_file
 from trader_pipeline.schema.tables import DELIVERY_PRICES, OPTION_QUOTES, VOLATILITY_INDEX
+from trader_pipeline_tests.klines.redirecting import redirecting
 from trader_pipeline_tests.options.deribit_server import (
     Venue,
     built_in_quotes,
@@ -217,3 +218,120 @@ def test_computed_delta_is_the_recorded_one_to_a_third_of_a_point(reference_data
     assert error.median() < 3e-4
     assert error.quantile(0.95) < 4e-3
     assert error.max() < 0.08
+
+
+LISTED = {"instrument_name": "BTC-16JAN26-80000-C", "option_type": "call", "strike": 80000}
+HOUR_MS = 1_766_188_800_000
+MALFORMED = [
+    ("get_instruments", [{}], "GetInstruments .*row 0, field instrument_name: None"),
+    ("get_instruments", [None], "GetInstruments .*row 0: an object is expected, found None"),
+    ("get_instruments", None, "GetInstruments .*field result: a list is expected"),
+    ("get_instruments", [{**LISTED, "expiration_timestamp": None}], "field expiration_timestamp: None"),
+    ("get_instruments", [{**LISTED, "strike": "x", "expiration_timestamp": HOUR_MS}], "field strike: 'x'"),
+    ("get_book_summary_by_currency", [None], "GetBookSummaryByCurrency .*row 0: an object"),
+    (
+        "get_book_summary_by_currency",
+        [{**LISTED, "creation_timestamp": None}],
+        "field creation_timestamp: None",
+    ),
+    (
+        "get_book_summary_by_currency",
+        [{**LISTED, "creation_timestamp": 10**18}],
+        "field creation_timestamp: 1000",
+    ),
+    ("get_book_summary_by_currency", [{**LISTED, "creation_timestamp": HOUR_MS}] * 2, "80000-C occurs twice"),
+    (
+        "get_book_summary_by_currency",
+        [{**LISTED, "creation_timestamp": HOUR_MS, "mark_iv": []}],
+        "field mark_iv",
+    ),
+    ("ticker", {"timestamp": HOUR_MS, "greeks": None}, "Ticker .*field greeks: None"),
+    ("ticker", {"timestamp": None, "greeks": {}}, "Ticker .*field timestamp: None"),
+    ("get_volatility_index_data", {"data": None}, "GetVolatilityIndexData .*field data: a list"),
+    (
+        "get_volatility_index_data",
+        {"data": [[HOUR_MS, 55]]},
+        "field data, row 0: .* no time with four values",
+    ),
+    (
+        "get_volatility_index_data",
+        {"data": [[HOUR_MS, "a", 1, 1, 1]]},
+        "field data, row 0: .* outside 0 to 2000 %",
+    ),
+    ("get_volatility_index_data", {"data": [[HOUR_MS, 2001, 2001, 2001, 2001]]}, "outside 0 to 2000 %"),
+    ("get_volatility_index_data", {"data": [], "continuation": "x"}, "field continuation: 'x'"),
+    (
+        "get_delivery_prices",
+        {"data": [{"date": "2025-12-30"}], "records_total": 1},
+        "field delivery_price: None",
+    ),
+    (
+        "get_delivery_prices",
+        {"data": [{"date": "x", "delivery_price": 1}], "records_total": 1},
+        "field date: 'x'",
+    ),
+    ("get_delivery_prices", {"data": [1], "records_total": 1}, "GetDeliveryPrices .*row 0: an object"),
+    ("get_delivery_prices", {"data": [], "records_total": None}, "field records_total: None"),
+]
+
+
+@pytest.mark.parametrize(("method", "answer", "message"), MALFORMED)
+def test_malformed_answer_is_asked_for_again_and_then_named_with_method_and_field(
+    venue, params, monkeypatch, method, answer, message
+):
+    params = params.model_copy(update={"retries": IMPATIENT.model_copy(update={"attempts": 2})})
+    ask = {
+        "get_volatility_index_data": lambda: fetch_volatility_index("BTC", params, end=NOW),
+        "get_delivery_prices": lambda: fetch_delivery_prices("BTC", params),
+    }.get(method, lambda: fetch_option_snapshot("BTC", params.model_copy(update={"include_greeks": True})))
+    sound = getattr(Venue, method)
+    monkeypatch.setattr(Venue, method, lambda self, **asked: answer)
+    with pytest.raises(SourceRefusedError, match=message):
+        ask()
+    assert len(venue.asked(method)) == 2
+    malformed = [answer]
+    monkeypatch.setattr(
+        Venue, method, lambda self, **asked: malformed.pop() if malformed else sound(self, **asked)
+    )
+    assert ask() is not None
+    assert malformed == []
+
+
+def test_figures_that_no_option_can_have_are_left_out_and_counted(venue, params):
+    quotes = venue.quotes
+    quotes.loc[0, "iv"] = 20.01
+    quotes.loc[1, "mark_price"] = 1.0
+    quotes["open_interest"] = [
+        "12.5",
+        "12.5",
+        "Infinity",
+        "-1",
+        *["12.5"] * 6,
+    ]  # ccxt may keep numbers as text
+    quotes.loc[5, "mark_price"] = 1.2  # a put far in the money costs more than a coin
+    frame, report = fetch_option_snapshot("BTC", params)
+    assert report.left_out == {
+        "call at a whole coin or more": 1,
+        "infinite figure": 1,
+        "open interest below 0": 1,
+        "volatility above 2,000 %": 1,
+    }
+    assert len(frame) == 6
+    assert frame["mark_price"].max() == 1.2
+
+
+def test_password_in_the_address_is_refused_even_where_the_settings_were_copied(params):
+    address = params.base_url.replace("http://", "http://user:SECRET@")
+    with pytest.raises(AddressRefusedError) as direct:
+        DeribitParams(base_url=address)
+    with pytest.raises(AddressRefusedError) as late:
+        fetch_delivery_prices("BTC", params.model_copy(update={"base_url": address}))
+    assert "SECRET" not in f"{direct.value}{late.value}"
+
+
+def test_redirect_is_refused_and_the_address_it_names_is_not_asked(venue, params):
+    with redirecting(params.base_url.replace("127.0.0.1", "localhost")) as mirror:
+        with pytest.raises(SourceRefusedError, match=r"http://127\.0\.0\.1 sends on to http://localhost"):
+            fetch_option_snapshot("BTC", params.model_copy(update={"base_url": mirror.url}))
+        assert len(mirror.asked) == 1
+    assert venue.requests == []

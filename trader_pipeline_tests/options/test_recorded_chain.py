@@ -130,7 +130,13 @@ def test_newest_snapshot_stands_alone_without_calls_of_the_one_before() -> None:
     ]  # fmt: skip
 
 
-def test_snapshot_of_several_stamps_counts_from_the_last_of_them_on() -> None:
+def test_later_snapshot_of_other_calls_adds_nothing_to_the_one_before() -> None:
+    quotes = joined(snapshot("2024-02-10 10:10", *CALLS[:2]), snapshot("2024-02-10 10:16", *CALLS[2:]))
+    frame = chain(quotes, end="2024-02-10 12:00")
+    assert frame["instrument"].tolist() == [c["instrument"] for c in CALLS[2:]]
+
+
+def test_of_a_recording_under_way_a_moment_sees_the_calls_stamped_by_then() -> None:
     parts = [
         snapshot("2024-02-10 09:58:10", *CALLS[:2], iv=0.5),
         snapshot("2024-02-10 10:00:03", CALLS[2], iv=0.5),
@@ -138,8 +144,17 @@ def test_snapshot_of_several_stamps_counts_from_the_last_of_them_on() -> None:
     ]
     frame = chain(joined(snapshot("2024-02-10 09:05", iv=0.9), *parts))
     by_hour = frame.groupby(frame["decision_time"].dt.hour)["iv"]
-    assert by_hour.unique().map(list).to_dict() == {10: [0.9], 11: [0.5], 12: [0.5]}
-    assert set(by_hour.size()) == {4}
+    assert by_hour.unique().map(list).to_dict() == {10: [0.5], 11: [0.5], 12: [0.5]}
+    assert by_hour.size().to_dict() == {10: 2, 11: 4, 12: 4}
+
+
+@pytest.mark.parametrize("later", ["2024-02-10 10:00:01", "2024-02-10 10:01", "2024-02-10 10:04"])
+def test_calls_stamped_within_the_gap_after_a_moment_have_no_say_in_it(later: str) -> None:
+    known = snapshot("2024-02-10 09:58", *CALLS[:2])
+    changed = joined(known, snapshot(later, *CALLS[2:]))
+    before, after = (chain(q, end="2024-02-10 11:00") for q in (known, changed))
+    assert len(before) == 2
+    pd.testing.assert_frame_equal(before, after, check_exact=True)
 
 
 def test_two_recordings_within_minutes_are_two_snapshots() -> None:
@@ -202,7 +217,7 @@ def test_listing_keeps_volatility_over_the_models_and_the_quoted_spread() -> Non
     listing = listed(snapshot("2024-02-10 09:18"))
     assert listing.iv_ratio == pytest.approx(np.array([0.66, 0.68, 0.71, 0.69]) / MODEL_IV, rel=1e-14)
     assert listing.bid_share == pytest.approx(
-        [0.0006 / 0.0401, 0.0004 / 0.0209, 0.0007 / 0.0102, 0.001 / 0.0355]
+        [0.00035 / 0.0401, 0.00015 / 0.0209, 0.00045 / 0.0102, 0.00075 / 0.0355]  # less half a tick of 0.0005
     )
     assert listing.forward.tolist() == [10_012.5] * 4
     assert listing.quoted.tolist() == [True]
@@ -259,18 +274,21 @@ def test_too_many_calls_are_thinned_evenly_in_the_order_of_expiry_and_strike(
     assert listed(quotes, keep=keep).quotes[:, 0].tolist() == [strikes[p] for p in positions]
 
 
-def test_expiry_that_the_calendar_does_not_know_is_listed_from_its_first_quote_on() -> None:
-    odd = at("2024-02-21 08:00")
-    assert odd not in {e.time for e in list_expiries("BTC", at("2024-02-10"), at("2024-02-20"))}
-    quotes = joined(
-        snapshot("2024-02-10 09:18"), snapshot("2024-02-10 10:18", *CALLS, call(10_250.0, 0.35, expiry=odd))
+def test_expiry_that_the_calendar_does_not_know_is_listed_as_it_was_quoted() -> None:
+    """In January 2020 there were no dailies yet: a Wednesday's expiry is none of the calendar's."""
+    odd, friday = at("2020-01-15 08:00"), at("2020-01-17 08:00")
+    assert [e.time for e in list_expiries("BTC", at("2020-01-11"), friday)] == [friday]
+    quotes = snapshot(
+        "2020-01-11 09:18", call(10_250.0, 0.35, expiry=odd), call(10_500.0, 0.3, expiry=friday)
     )
-    frame = chain(quotes, end="2024-02-10 12:00")
-    assert conform(frame, OPTION_CHAIN).num_rows == 4 + 5
-    assert frame.loc[frame["expiry"] == odd, ["decision_time", "instrument"]].to_numpy().tolist() == [
-        [at("2024-02-10 11:00"), "BTC-21FEB24-10250-C"]
-    ]
-    assert frame["instrument"].tolist()[:4] == [c["instrument"] for c in CALLS]
+    frame = build_option_chain(
+        fine_klines=flat_candles("2019-12-20", "2020-02-01"), market=Market("BTC", "1h"), start=at("2020-01-11"),
+        end=at("2020-01-12"), option_params=RECORDED, decision_offset_hours=10, quotes=quotes,
+    )  # fmt: skip
+    assert conform(frame, OPTION_CHAIN).num_rows == 2
+    assert frame["instrument"].tolist() == ["BTC-15JAN20-10250-C", "BTC-17JAN20-10500-C"]
+    assert frame["expiry"].tolist() == [odd, friday]
+    assert frame["listing"].tolist() == ["daily", "weekly"]
 
 
 def test_puts_and_other_coins_are_left_out() -> None:
@@ -303,9 +321,9 @@ def test_modelled_chain_looks_at_no_quote() -> None:
 
 def test_slice_holds_the_calls_that_its_decisions_and_their_rolls_may_look_at() -> None:
     start, end = at("2024-02-10"), at("2024-02-12")
-    age, tail = pd.Timedelta(hours=2), pd.Timedelta(days=36)
-    stamps = [start - age, start, end, end + tail - pd.Timedelta(seconds=1)]
-    outside = [start - age - pd.Timedelta(minutes=6), end + tail]
+    age = pd.Timedelta(hours=2)
+    stamps = [start - age, start, end - pd.Timedelta(seconds=1)]
+    outside = [start - age - pd.Timedelta(minutes=6), end]
     quotes = joined(*(snapshot(t) for t in sorted([*stamps, *outside])))
     quotes = joined(
         quotes, snapshot("2024-02-11", underlying="ETH"), snapshot("2024-02-11", option_type="put")

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trader_pipeline.cli import main
 from trader_pipeline.cli.quotes import options_group
+from trader_pipeline.klines import files as kline_files
 from trader_pipeline.klines.retrying import RetryParams, SourceRefusedError
 from trader_pipeline.options.deribit import DeribitParams, fetch_volatility_index
 from trader_pipeline.options.quote_files import QuoteFileError
@@ -27,9 +29,11 @@ from trader_pipeline.options.recordings import (
     build_delivery_prices,
     build_option_quotes,
     build_volatility_index,
+    load_import,
     load_quotes_file,
     load_volatility_index_file,
     source_hashes,
+    stored_times,
 )
 from trader_pipeline.options.row_union import RecordingConflictError, join_rows, located
 from trader_pipeline.schema.tables import DELIVERY_PRICES, OPTION_QUOTES, VOLATILITY_INDEX
@@ -173,10 +177,16 @@ def test_writers_at_the_same_time_lose_no_row(venue, params, tmp_path):
 
 def test_what_was_stored_before_a_refusal_stays(venue, params, tmp_path):
     lines = record_all(("BTC", "ETH"), params, tmp_path, now=NOW)
-    assert [next(lines) for _ in range(3)][1] == "BTC: 257 rows of volatility_index recorded in 1 files"
+    assert "10 quotes" in next(lines)
     with pytest.raises(SourceRefusedError, match="currency=ETH"):
         next(lines)
-    assert len(bytes_by_name(tmp_path)) == 4
+    assert len(bytes_by_name(tmp_path)) == 1
+    venue.faults = [""] * 3 + ["500"] * params.retries.attempts
+    lines = record_all(("BTC",), params, tmp_path, now=NOW)
+    assert [next(lines) for _ in range(2)][1] == "BTC: 257 rows of volatility_index recorded in 1 files"
+    with pytest.raises(SourceRefusedError, match="GetDeliveryPrices"):
+        next(lines)
+    assert len(bytes_by_name(tmp_path)) == 2
 
 
 def test_nothing_recorded_and_no_source_gives_empty_tables(tmp_path):
@@ -433,3 +443,188 @@ def test_real_volatility_index_is_read_whole(reference_data):
     assert len(frame) == 38_789
     assert frame["iv_open"].iloc[0] == 0.848
     assert frame["open_time"].iloc[-1] >= pd.Timestamp("2025-10-14", tz="UTC")
+
+
+def dvol_csv(folder, candles, name="BTC_dvol_1h.csv"):
+    """Hours of the venue's index as others publish them."""
+    path = folder / name
+    pd.DataFrame(candles, columns=["open_time", "open", "high", "low", "close"]).to_csv(path, index=False)
+    return path
+
+
+def imported(path, kind, root) -> None:
+    add_rows(load_import(kind, path)[0], kind, root)
+
+
+def test_history_before_an_imported_part_is_asked_for_once(venue, params, tmp_path):
+    root = tmp_path / "recordings"
+    imported(dvol_csv(tmp_path, venue.candles[-20:-10]), "volatility_index", root)
+    (tmp_path / "BTC_delivery.csv").write_text("date,delivery_price\n2025-12-29,90058\n")
+    imported(tmp_path / "BTC_delivery.csv", "delivery_prices", root)
+    hours = record_volatility_index("BTC", params, root, now=NOW)
+    assert (hours.rows, hours.repeats, hours.missing) == (247, 10, 0)
+    days = record_delivery_prices("BTC", params, root)
+    assert (days.rows, days.repeats, days.missing) == (59, 1, 0)
+    at_once = tmp_path / "at_once"
+    record_volatility_index("BTC", params, at_once, now=NOW)
+    record_delivery_prices("BTC", params, at_once)
+    assert bytes_by_name(root) == bytes_by_name(at_once)
+    venue.requests.clear()
+    assert record_volatility_index("BTC", params, root, now=NOW).rows == 0
+    assert record_delivery_prices("BTC", params, root).rows == 0
+    (asked,) = venue.asked("get_volatility_index_data")
+    assert pd.Timestamp(int(asked["start_timestamp"]), unit="ms", tz="UTC") == NOW.floor("h")
+
+
+def test_hours_between_what_was_recorded_and_a_later_import_are_asked_for(venue, params, tmp_path):
+    root, early = tmp_path / "recordings", NOW - pd.Timedelta(days=5)
+    venue.now = early
+    assert record_volatility_index("BTC", params, root, now=early).rows == 137
+    imported(dvol_csv(tmp_path, venue.candles[-20:-10]), "volatility_index", root)
+    venue.now = NOW
+    hours = record_volatility_index("BTC", params, root, now=NOW)
+    assert (hours.rows, hours.repeats, hours.missing) == (110, 10, 0)
+    assert len(build_volatility_index(NONE, root)[0]) == 257
+
+
+def test_what_the_venue_lacks_is_counted_and_asked_for_no_second_time(venue, params, tmp_path):
+    del venue.candles[30:34]
+    del venue.delivery_prices["2025-11-20"], venue.delivery_prices["2025-12-05"]
+    for _ in range(2):
+        hours, days = (
+            record_volatility_index("BTC", params, tmp_path, now=NOW),
+            record_delivery_prices("BTC", params, tmp_path),
+        )
+        assert hours.summary().endswith(" files, 4 hours missing inside")
+        assert days.summary().endswith(" files, 2 days missing inside")
+    starts = [int(r["start_timestamp"]) for r in venue.asked("get_volatility_index_data")]
+    assert starts[0] < venue.candles[0][0] < venue.candles[-2][0] < starts[1]
+
+
+@pytest.mark.parametrize(("month", "first"), [("2025-11", "2025-12-01"), ("2025-12", "2025-11-01")])
+def test_month_that_somebody_deleted_is_asked_for_again(venue, params, tmp_path, month, first):
+    record_delivery_prices("BTC", params, tmp_path)
+    before = bytes_by_name(tmp_path)
+    (tmp_path / "delivery_prices" / "BTC" / f"{month}.parquet").unlink()
+    assert stored_times(tmp_path, "delivery_prices", "BTC").iloc[0] == pd.Timestamp(
+        f"{first} 08:00", tz="UTC"
+    )
+    record_delivery_prices("BTC", params, tmp_path)
+    assert bytes_by_name(tmp_path) == before
+
+
+def test_import_that_contradicts_the_venue_is_named_with_what_to_do_and_costs_no_snapshot(
+    venue, params, tmp_path
+):
+    unfinished = [
+        [*c[:4], round(c[4] + 0.1, 2)] if c is venue.candles[-5] else c for c in venue.candles[-9:-4]
+    ]
+    imported(dvol_csv(tmp_path, unfinished), "volatility_index", tmp_path / "r")
+    lines = record_all(("BTC",), params, tmp_path / "r", now=NOW)
+    assert "10 quotes" in next(lines)
+    with pytest.raises(
+        RecordingConflictError, match=r"iv_close: .*2025-12\.parquet, row 5.*delete the file named"
+    ):
+        next(lines)
+    (tmp_path / "r" / "volatility_index" / "BTC" / "2025-12.parquet").unlink()
+    assert record_volatility_index("BTC", params, tmp_path / "r", now=NOW).rows == 257
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "null", '{"first": "x", "until": "y", "missing": 0}'])
+def test_damaged_note_of_what_was_asked_is_named_and_deleting_it_mends_it(venue, params, tmp_path, content):
+    record_delivery_prices("BTC", params, tmp_path)
+    note = tmp_path / "delivery_prices" / "BTC" / "asked.json"
+    note.write_text(content)
+    with pytest.raises(ValueError, match=r"asked\.json: does not say what was asked for; delete it"):
+        record_delivery_prices("BTC", params, tmp_path)
+    note.unlink()
+    assert record_delivery_prices("BTC", params, tmp_path).rows == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "large"])
+def test_damaged_or_boundless_gzip_is_refused_by_name(quotes_csv, damage, monkeypatch):
+    whole = gzip.compress(quotes_csv.read_bytes())
+    path = quotes_csv.with_name("quotes.csv.gz")
+    noise = bytes(range(255, 255 - 16, -1))
+    path.write_bytes(
+        {"cut": whole[:300], "overwritten": whole[:60] + noise + whole[76:], "large": whole}[damage]
+    )
+    if damage == "large":
+        monkeypatch.setattr(kline_files, "LARGEST_UNPACKED", 1000)
+    with pytest.raises(QuoteFileError, match=rf"{path}: cannot be read: it (is damaged|unpacks to more)"):
+        load_quotes_file(path)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_file_without_a_row_is_refused(venue, tmp_path, ending):
+    dvol = pd.DataFrame(venue.candles, columns=["open_time", "open", "high", "low", "close"])
+    delivery = pd.DataFrame({"date": ["2025-12-30"], "delivery_price": [1.0]})
+    for kind, whole in (
+        ("quotes", published(with_puts(built_in_quotes()))),
+        ("volatility_index", dvol),
+        ("delivery_prices", delivery),
+    ):
+        path = tmp_path / f"BTC_{kind}.{ending}"
+        whole.head(0).to_csv(path, index=False) if ending == "csv" else whole.head(0).to_parquet(path)
+        with pytest.raises(QuoteFileError, match=rf"{path}: holds no rows"):
+            load_import(kind, path)
+
+
+def test_call_that_costs_a_whole_coin_is_refused_and_a_put_is_not(quotes_csv):
+    with pytest.raises(QuoteFileError, match=r"row 3, column mark_price: '1\.0' is no price of a call"):
+        load_quotes_file(edited(quotes_csv, "mark_price", 3, "1.0"))
+    puts = load_quotes_file(edited(quotes_csv, "mark_price", 8, "1.2"))
+    assert puts["mark_price"].max() == 1.2
+
+
+def test_volatility_index_above_two_thousand_percent_is_refused(venue, tmp_path):
+    candles = [list(c) for c in venue.candles[:5]]
+    candles[3][2] = 2000.5
+    with pytest.raises(QuoteFileError, match=r"row 5, column high: '2000\.5' is no volatility in percent"):
+        load_volatility_index_file(dvol_csv(tmp_path, candles))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("date,delivery_price\n2026-01-01,1\n2026-13-01,2\n", "row 3, column date: '2026-13-01' is no day"),
+        ("date,delivery_price\n2026-02-30,1\n", "row 2, column date: '2026-02-30' is no day"),
+        ("date,delivery_price\nsoon,1\n", "row 2, column date: 'soon' is no ISO 8601 time"),
+        (
+            "expiry,delivery_price\n2026-01-01T13:37:00Z,1\n",
+            "column expiry: '2026-01-01T13:37:00Z' is not 08:00 UTC",
+        ),
+        (
+            "expiry,delivery_price\n1767254400000,1\n1767258000000,1\n",
+            "row 3, column expiry: '1767258000000' is not",
+        ),
+    ],
+)
+def test_day_of_a_delivery_price_is_refused_as_it_stands_in_the_file(tmp_path, content, message):
+    path = tmp_path / "BTC_delivery.csv"
+    path.write_text(content)
+    with pytest.raises(QuoteFileError) as caught:
+        load_import("delivery_prices", path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("spelling", ["2025-12-30T08:00:00Z", "2025-12-30 09:00:00+01:00", "2025-12-30"])
+def test_delivery_at_eight_is_read_in_every_spelling(tmp_path, spelling):
+    path = tmp_path / "BTC_delivery.csv"
+    path.write_text(f"expiry,delivery_price\n{spelling},88000\n")
+    expected = [pd.Timestamp("2025-12-30 08:00", tz="UTC")]
+    assert load_import("delivery_prices", path)[0]["expiry"].tolist() == expected
+    times = pd.DataFrame({"expiry": pd.to_datetime(expected), "delivery_price": [88_000.0]})
+    times.to_parquet(tmp_path / "BTC_delivery.parquet")
+    assert load_import("delivery_prices", tmp_path / "BTC_delivery.parquet")[0]["expiry"].tolist() == expected
+
+
+@pytest.mark.parametrize("option", ["--base-url", "--set"])
+def test_command_refuses_a_password_in_the_address_without_showing_it(venue, params, tmp_path, option):
+    address = params.base_url.replace("http://", "http://user:SECRET@")
+    value = address if option == "--base-url" else f"deribit.base_url={address}"
+    result = CliRunner().invoke(main, ["options", "record", option, value, "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: base_url holds a user name or password")
+    assert "SECRET" not in result.output
+    assert venue.requests == []

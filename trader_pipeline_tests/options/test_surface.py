@@ -92,7 +92,7 @@ def test_levels_forget_what_is_older_than_window_and_bridge(seed: int) -> None:
     gap = seed % (24 * 9)
     index[gap : gap + 60] = np.nan
     frame = with_index(frame, index)
-    needed = history_days(frame, params.volatility)
+    needed = history_days(frame, params.volatility, first=at("2024-01-09"))
     assert needed == 3
     whole, short = levels(frame, params), levels(frame.iloc[24 * 6 :].reset_index(drop=True), params)
     assert (whole[24 * (6 + needed) :] == short[24 * needed :]).all()
