@@ -18,7 +18,7 @@ from trader_pipeline.evaluation.report.findings import best_trivial, build_findi
 from trader_pipeline.evaluation.report.page import Field as TableField
 from trader_pipeline.evaluation.report.page import link_list, table
 from trader_pipeline.evaluation.report.plots import differences_figure, equity_figure
-from trader_pipeline.schema.tables import KLINES, POLICY_EQUITY
+from trader_pipeline.schema.tables import KLINES, POLICY_EQUITY, VOLATILITY_INDEX, WINDOW_QUOTES
 from trader_pipeline.store import TableStore
 from trader_pipeline_tests.evaluation.report_store import (
     DAY,
@@ -28,6 +28,7 @@ from trader_pipeline_tests.evaluation.report_store import (
     rows_of,
     write_store,
 )
+from trader_pipeline_tests.options.deribit_server import built_in_quotes
 
 MARKETS = ["BTC_1h"]
 BANNER = "SIMULATED CANDLES"
@@ -90,6 +91,26 @@ def test_page_loads_nothing_and_holds_plotly_once(report: Page, store: TableStor
     assert not re.search(r"@import|url\(", style[1])
     assert html.count("plotly.js v") == 1
     assert len(html) < 15e6
+
+
+def test_page_says_where_the_option_prices_come_from(tmp_path: Path) -> None:
+    def page_of(name: str, simulated: bool, **tables: pd.DataFrame) -> str:
+        store = TableStore(tmp_path / name)
+        window = (MARKETS[0], "bull_20240101_20240201")
+        for kind, partition in ((VOLATILITY_INDEX, ()), (WINDOW_QUOTES, window)):
+            frame = tables.get(kind.name, kind.empty())
+            store.write(frame, kind, partition=partition, simulated=simulated)
+        return read_page(write_report(store, MARKETS, path=tmp_path / f"{name}.html")).text
+
+    hour = pd.Timestamp("2024-01-01", tz="UTC")
+    index = VOLATILITY_INDEX.empty()
+    index.loc[0] = ["BTC", hour, 0.6, 0.6, 0.6, 0.6, hour + pd.Timedelta(hours=1)]
+    index = index.astype(VOLATILITY_INDEX.empty().dtypes.to_dict())
+    assert "modelled, with volatility forecast from the candles" in page_of("none", False)
+    assert "with volatility from the recorded index" in page_of("index", False, volatility_index=index)
+    assert "with volatility forecast" in page_of("simulated", True, volatility_index=index)
+    quotes = built_in_quotes().assign(underlying="BTC", option_type="call")[WINDOW_QUOTES.column_names]
+    assert "Option quotes: recorded snapshots" in page_of("quotes", False, window_quotes=quotes)
 
 
 def test_same_tables_give_same_bytes_and_replace_the_page(store: TableStore, tmp_path: Path) -> None:

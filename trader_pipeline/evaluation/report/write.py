@@ -13,8 +13,8 @@ from trader_pipeline.evaluation.overview import run_manifests
 from trader_pipeline.evaluation.report import adapter_sections, data_sections
 from trader_pipeline.evaluation.report.page import page, section
 from trader_pipeline.evaluation.report.source import Source
-from trader_pipeline.schema.tables import KLINES
-from trader_pipeline.store import TableStore, write_atomic
+from trader_pipeline.schema.tables import KLINES, VOLATILITY_INDEX, WINDOW_QUOTES
+from trader_pipeline.store import Manifest, TableStore, write_atomic
 
 _SECTIONS: dict[str, Callable[[Source], str]] = {
     "What was found": adapter_sections.found_section,
@@ -52,11 +52,21 @@ def write_report(
     parts["Settings"] = section("Settings", data_sections.settings_section(profile_text, links))
     html = page(
         "Trader pipeline: report of a run",
-        _lead(source),
+        f"{_lead(source)} {_pricing(manifests)}",
         parts,
         simulated=any(m.simulated for m in manifests),
     )
     return write_atomic(path, html, overwrite=True)
+
+
+def _pricing(manifests: Sequence[Manifest]) -> str:
+    """Where the option prices come from: a figure means something else on modelled quotes than on recorded ones."""
+    held = {m.table for m in manifests if m.rows}
+    if WINDOW_QUOTES.name in held:
+        return "Option quotes: recorded snapshots of Deribit, marked by a model in between."
+    indexed = VOLATILITY_INDEX.name in held and not any(m.simulated for m in manifests)
+    level = "from the recorded index where there is one" if indexed else "forecast from the candles"
+    return f"Option quotes: modelled, with volatility {level}."
 
 
 def _lead(source: Source) -> str:
