@@ -78,7 +78,7 @@ def test_engine_agrees_with_the_twin(
     generator = np.random.default_rng(seed)
     frame, begin = random_market(generator)
     frame = with_index(frame, generator) if generator.random() < 0.5 else frame
-    start = pd.Timestamp(begin, tz="UTC") + pd.Timedelta(days=int(generator.integers(5, 20)))
+    start = pd.Timestamp(begin, tz="UTC") + pd.Timedelta(days=int(generator.integers(6, 20)))
     change = (start + pd.Timedelta(days=int(generator.integers(0, 9)))).date()
     underlying = str(generator.choice(["BTC", "ETH"]))
     pairs = [(p, other) if underlying == "BTC" else (other, p) for p in (first, second)]
