@@ -188,7 +188,7 @@ def _fill(
     """
     candles = world.candles
     time, expiry = candles.open_time[h], world.expiries.time[world.listed_expiry[row]]
-    if time - decision > rules.max_fill_delay or time >= first_end:
+    if time - decision > rules.max_fill_delay or time >= min(first_end, expiry):
         return 0.0, 0.0
     part = slice_at(candles.level[known], time, expiry, world.surface)
     mark, delta, iv = mark_on(

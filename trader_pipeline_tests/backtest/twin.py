@@ -189,7 +189,8 @@ class Twin:
             if i is None:
                 return None
             row = self.rows[i]
-            fits = row.open_time - time <= p.max_fill_delay_hours * HOUR and row.open_time < first_expiry
+            fits = row.open_time - time <= p.max_fill_delay_hours * HOUR
+            fits = fits and row.open_time < min(first_expiry, call.expiry)
             bid = 0.0
             if fits:
                 mark, delta, _ = self.price(
