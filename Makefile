@@ -5,6 +5,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 
 # The first interpreter that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -60,9 +61,15 @@ ui: $(STAMP) ## Dagster and MLflow in the browser, on loopback; Ctrl-C stops the
 		--port-dagster $(PORT_DAGSTER) --port-mlflow $(PORT_MLFLOW)
 
 # Real data are measured against where DATA, a folder with klines/, options/ and dvol/, is given or lies beside this one.
-bench: $(STAMP) ## every script in benchmarks/ (DATA=a folder of real candles, quotes and volatility index)
+bench: $(BENCH_STAMP) ## every script in benchmarks/, into benchmarks/results.md (DATA=a folder of real candles and quotes)
 	@for script in $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))); do \
 		echo "== $$script"; $(if $(DATA),TRADER_PIPELINE_REFERENCE_DATA="$(DATA)") $(BIN)/python $$script || exit 1; done
+
+# The libraries measured beside ours; no locked version moves for them. A benchmark passes over one that is missing.
+$(BENCH_STAMP): $(STAMP)
+	@echo "Installing the libraries that are measured beside ours"
+	$(BIN)/python -m pip install -qq --constraint requirements.lock --editable '.[bench]' && touch $@ \
+		|| echo "Not all of them could be installed; those are passed over"
 
 # Builds of torch differ by machine (its CPU build has the local label +cpu, its CUDA build brings drivers' packages),
 # so the lock names the public version alone and leaves out what torch itself pins.

@@ -66,6 +66,8 @@ def test_stages_one_after_the_other_without_dagster(candle_folder, tmp_path):
     assert "mean_pnl_vs_hodl" in text
     names = sorted(p.name for p in exports.iterdir() if not p.name.endswith(".manifest.json"))
     assert [n[: n.index("_2021")] for n in names] == [
+        "backtest_BTC_1h",
+        "backtest_BTC_1h",
         "training_candidates_BTC",
         "training_dataset_BTC",
         "training_dataset_BTC",

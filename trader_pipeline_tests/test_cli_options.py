@@ -367,9 +367,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 
 def figures(result: Result, name: str) -> list[float]:
-    """A figure of the printed summary, under each exit style."""
+    """A figure of the printed summary of every decision by itself, under each exit style."""
     assert result.exit_code == 0, result.output
-    (line,) = (text for text in result.output.splitlines() if re.match(rf"│ {name} ", text))
+    (summary,) = re.findall(r"Every decision by itself(.*?)└", result.output, flags=re.DOTALL)
+    (line,) = (text for text in summary.splitlines() if re.match(rf"│ {name} ", text))
     return [float(v) for v in re.findall(r"-?\d[\d.e+-]*", line)]
 
 
@@ -422,7 +423,9 @@ def test_backtest_prices_at_the_volatility_index_where_it_is_given(
         assert figures(result, "trades") == [5, 5]
         premiums.append(figures(result, "total_pnl_coin")[0])
     assert premiums[1] > premiums[0]
-    bad = recorded("--volatility-index", tmp_path / "60" / "BTC_dvol_1h.csv", "--underlying", "ETH")
+    bad = recorded(
+        "--volatility-index", tmp_path / "60" / "BTC_dvol_1h.csv", "--underlying", "ETH", with_quotes=False
+    )
     assert bad.exit_code == 1
 
 

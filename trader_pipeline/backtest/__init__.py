@@ -17,10 +17,15 @@ _LAZY = {
     "DecisionStep": "policy",
     "NeverPolicy": "policy",
     "Policy": "policy",
+    "PreparedMarket": "world",
     "RandomPolicy": "policy",
     "TeacherPolicy": "policy",
+    "prepare_market": "world",
     "run_backtest": "engine",
+    "run_prepared": "engine",
     "summarise": "summary",
+    "sweep_backtests": "sweep",
+    "sweep_prepared": "sweep",
 }
 __all__ = ["BacktestParams", *sorted(_LAZY)]
 

@@ -1,221 +1,226 @@
-"""Arrays of a run as the frames of the schema.
+"""Arrays of a simulation as the frames of the schema.
 
 Belongs here: units, names and reasons per row. No simulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from trader_pipeline.backtest import kernels
-from trader_pipeline.backtest.policy import Policy, TeacherPolicy
-from trader_pipeline.backtest.world import Prepared, offered_frame
+from trader_pipeline.backtest.legs import LEG_FIELDS
+from trader_pipeline.backtest.outcomes import Outcomes, Simulation, Sold, StyleRun
+from trader_pipeline.backtest.policy import TeacherPolicy
 from trader_pipeline.options.calendar import instrument_name
 from trader_pipeline.options.chain import utc_times
-from trader_pipeline.options.surface import epoch_seconds
 from trader_pipeline.schema.tables import BACKTEST_LEGS, BACKTEST_STEPS, CANDIDATE_OUTCOMES
-
-if TYPE_CHECKING:
-    from trader_pipeline.backtest.engine import Chains, StyleRun
 
 _SECONDS_PER_DAY = 86_400
 
 
-def steps_frame(prepared: Prepared, runs: Sequence[StyleRun], policy: Policy) -> pd.DataFrame:
-    """Table BACKTEST_STEPS: one row per decision and exit style."""
-    return _stacked([_style_steps(prepared, run, policy) for run in runs], BACKTEST_STEPS.column_names)
+def steps_frame(sim: Simulation) -> pd.DataFrame:
+    """Table BACKTEST_STEPS: one row per decision and exit style; in sequential mode those that found the book free."""
+    parts = [_style_steps(sim, style) for style in sim.styles]
+    return _interleaved(parts, [np.flatnonzero(s.free) for s in sim.styles], BACKTEST_STEPS.column_names, sim)
 
 
-def _stacked(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    keys = [k for k in ("decision_time", "exit_style", "leg", "instrument") if k in columns]
-    frame = pd.concat(parts, ignore_index=True)[columns]
-    return frame.sort_values(keys[: 3 if "leg" in columns else 2], kind="stable", ignore_index=True)
+def _interleaved(
+    parts: list[pd.DataFrame], steps: list[np.ndarray], columns: list[str], sim: Simulation
+) -> pd.DataFrame:
+    """Rows of the exit styles in the order of decision and exit style; `steps` are the decisions of each row."""
+    names = sorted(style.exit_style for style in sim.styles)
+    rank = [np.full(len(p), names.index(s.exit_style)) for p, s in zip(parts, sim.styles, strict=True)]
+    order = np.lexsort((np.concatenate(rank), np.concatenate(steps)))
+    frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    return frame[columns].take(order).reset_index(drop=True)
 
 
-def _style_steps(prepared: Prepared, run: StyleRun, policy: Policy) -> pd.DataFrame:
-    moments, spot = prepared.steps, prepared.moments.spot[prepared.steps]
-    counts = np.diff(prepared.listing.offsets)[moments]
+def _style_steps(sim: Simulation, style: StyleRun) -> pd.DataFrame:
+    run, offers, count = sim.run, sim.offers, len(sim.run.decisions.time)
     frame = pd.DataFrame(
         {
-            "decision_time": utc_times(prepared.decisions),
-            "underlying": prepared.market.underlying,
-            "spot": spot,
-            "exit_style": run.exit_style,
-            "candidates": counts,
-            "best_score": _best_scores(prepared),
+            "decision_time": utc_times(run.decisions.time),
+            "underlying": run.underlying,
+            "spot": offers.moments.spot,
+            "exit_style": style.exit_style,
+            "candidates": offers.counts,
+            "best_score": _best_scores(sim),
             "action": "DO_NOTHING",
-            "reason": _reasons(prepared, run, policy, counts),
-            "instrument": pd.Series([None] * len(moments), dtype=object),
+            "reason": _reasons(sim, style),
+            "instrument": pd.Series([None] * count, dtype=object),
             **dict.fromkeys(("strike", "delta", "dte", "score"), np.nan),
             **dict.fromkeys(("reward", "pnl_vs_hodl", "max_drawdown_pct", "pnl_coin", "fees_coin"), 0.0),
             "legs": 0,
-            "label_end_time": utc_times(prepared.decisions),
+            "label_end_time": utc_times(run.decisions.time),
         }
     )
-    for name, values in _sold_columns(prepared, run.sold).items():
-        frame.loc[run.sold.step[run.sold.settled], name] = values
-    return frame[run.free]
+    settled = style.sold.outcomes.settled
+    for name, values in _sold_columns(sim, style.sold).items():
+        frame.loc[style.sold.step[settled], name] = values
+    return frame[style.free]
 
 
-def _best_scores(prepared: Prepared) -> np.ndarray:
-    rows = kernels.best_rows(prepared.listing.offsets, prepared.scores, 0.0)[prepared.steps]
-    found = rows >= 0
-    return np.where(found, prepared.scores[np.where(found, rows, 0)] if found.any() else np.nan, np.nan)
+def _best_scores(sim: Simulation) -> np.ndarray:
+    best = sim.offers.best
+    scores = np.append(sim.offers.scores, np.nan)
+    return scores[np.where(best >= 0, best, -1)]
 
 
-def _reasons(prepared: Prepared, run: StyleRun, policy: Policy, counts: np.ndarray) -> np.ndarray:
-    declined = "score_below_threshold" if isinstance(policy, TeacherPolicy) else "declined"
-    reasons = np.where(counts == 0, "no_candidates", declined).astype(object)
-    reasons[~prepared.listing.quoted[prepared.steps]] = "no_quotes"
-    reasons[run.sold.step] = np.where(run.sold.settled, "sold", "trade_simulation_failed")
+def _reasons(sim: Simulation, style: StyleRun) -> np.ndarray:
+    declined = "score_below_threshold" if isinstance(sim.policy, TeacherPolicy) else "declined"
+    reasons = np.where(sim.offers.counts == 0, "no_candidates", declined).astype(object)
+    reasons[~sim.offers.listing.quoted] = "no_quotes"
+    reasons[style.sold.step] = np.where(style.sold.outcomes.settled, "sold", "trade_simulation_failed")
     return reasons
 
 
-def _sold_columns(prepared: Prepared, chains: Chains) -> dict[str, Any]:
-    ok = chains.settled
-    rows, step = chains.row[ok], chains.step[ok]
-    quotes = prepared.listing.quotes[rows]
-    ends = prepared.world.expiries.time[prepared.listing.expiry[rows]]
-    outcomes = _outcomes(prepared, chains)
+def _sold_columns(sim: Simulation, sold: Sold) -> dict[str, Any]:
+    ok = sold.outcomes.settled
+    rows, outcomes = sim.sold_rows(sold)[ok], sold.outcomes.at(ok)
+    quotes, offers = sim.offers.listing.quotes[rows], sim.offers
     return {
         "action": "SELL_CALL",
-        "instrument": _names(prepared, rows),
+        "instrument": _names(sim, sold.expiry[ok], sold.strike[ok]),
         "strike": quotes[:, 0],
         "delta": quotes[:, 2],
-        "dte": (ends - prepared.decisions[step]) / _SECONDS_PER_DAY,
-        "score": prepared.scores[rows],
-        **{name: values[ok] for name, values in outcomes.items()},
-        "pnl_coin": chains.figures[ok, 1],
-        "fees_coin": chains.figures[ok, 2],
-        "legs": chains.times[ok, 1],
-        "label_end_time": utc_times(chains.times[ok, 0]),
+        "dte": (offers.ends[rows] - sim.run.decisions.time[sold.step[ok]]) / _SECONDS_PER_DAY,
+        "score": offers.scores[rows],
+        **_results(sim, outcomes, sold.step[ok]),
+        "pnl_coin": outcomes.cash,
+        "fees_coin": outcomes.fees,
+        "legs": outcomes.legs,
+        "label_end_time": utc_times(outcomes.end_time),
     }
 
 
-def _outcomes(prepared: Prepared, chains: Chains) -> dict[str, np.ndarray]:
+def _results(sim: Simulation, outcomes: Outcomes, step: np.ndarray) -> dict[str, np.ndarray]:
     """Reward, P&L against HODL and drawdown of each chain; NaN where it is not settled."""
-    price, cash = chains.figures[:, 0], chains.figures[:, 1]
-    spot = prepared.moments.spot[prepared.steps][chains.step]
-    size, unknown = prepared.params.size, ~chains.settled
+    size, spot = sim.run.params.size, sim.offers.moments.spot[step]
     columns = {
-        "reward": (size + cash) * price - size * spot,
-        "pnl_vs_hodl": cash * price,
-        "max_drawdown_pct": chains.figures[:, 3],
+        "reward": (size + outcomes.cash) * outcomes.end_price - size * spot,
+        "pnl_vs_hodl": outcomes.cash * outcomes.end_price,
+        "max_drawdown_pct": outcomes.drawdown_pct,
     }
-    return {name: np.where(unknown, np.nan, values) for name, values in columns.items()}
+    return {name: np.where(outcomes.settled, values, np.nan) for name, values in columns.items()}
 
 
-def _names(prepared: Prepared, rows: np.ndarray) -> list[str]:
-    listing, underlying = prepared.listing, prepared.market.underlying
+def _names(sim: Simulation, expiry: np.ndarray, strike: np.ndarray) -> list[str]:
+    underlying, expiries = sim.run.underlying, sim.run.prepared.expiries
     return [
-        instrument_name(
-            underlying=underlying,
-            expiry=prepared.expiries[listing.expiry[r]].time,
-            strike=listing.quotes[r, 0],
-        )
-        for r in rows
+        instrument_name(underlying=underlying, expiry=expiries[int(e)].time, strike=k)
+        for e, k in zip(expiry, strike, strict=True)
     ]
 
 
-def legs_frame(prepared: Prepared, runs: Sequence[StyleRun]) -> pd.DataFrame:
+def legs_frame(sim: Simulation) -> pd.DataFrame:
     """Table BACKTEST_LEGS: the legs of every settled chain."""
-    return _stacked([_style_legs(prepared, run) for run in runs], BACKTEST_LEGS.column_names)
+    steps = [style.sold.step[style.sold.chain_of_leg] for style in sim.styles]
+    return _interleaved([_style_legs(sim, s) for s in sim.styles], steps, BACKTEST_LEGS.column_names, sim)
 
 
-def settled_legs(run: StyleRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Decision position, leg number and `LEG_FIELDS` of each leg of the settled chains, in time order."""
-    chains = run.sold
-    counts = np.where(chains.settled, chains.times[:, 1], 0)
-    chain = np.repeat(np.arange(len(counts)), counts)
-    leg = np.arange(len(chain)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return chains.step[chain], leg, chains.legs[chain, leg]
-
-
-def _style_legs(prepared: Prepared, run: StyleRun) -> pd.DataFrame:
-    step, leg, legs = settled_legs(run)
-    rows = legs[:, 0].astype(np.int64)
-    ends = prepared.world.expiries.time[prepared.listing.expiry[rows]]
+def _style_legs(sim: Simulation, style: StyleRun) -> pd.DataFrame:
+    chain, legs = style.sold.chain_of_leg, style.sold.legs
+    field = dict(zip(LEG_FIELDS, legs.T, strict=True))
+    expiry, first = field["expiry"].astype(np.int64), np.flatnonzero(np.diff(chain, prepend=-1))
+    number = np.arange(len(chain)) - np.repeat(first, np.diff(np.append(first, len(chain))))
     return pd.DataFrame(
         {
-            "decision_time": utc_times(prepared.decisions[step]),
-            "underlying": pd.Series([prepared.market.underlying] * len(rows), dtype=object),
-            "exit_style": pd.Series([run.exit_style] * len(rows), dtype=object),
-            "leg": leg.astype(np.int64),
-            "instrument": pd.Series(_names(prepared, rows), dtype=object),
-            "strike": prepared.listing.quotes[rows, 0],
-            "expiry": utc_times(ends),
-            "entry_time": utc_times(legs[:, 1]),
-            "entry_spot": legs[:, 2],
-            "entry_iv": legs[:, 3],
-            "premium_coin": legs[:, 4],
-            "entry_fee_coin": legs[:, 5],
-            "exit_time": utc_times(legs[:, 6]),
-            "exit_reason": np.where(legs[:, 7] == 1, "expired", "take_profit").astype(object),
-            "exit_spot": legs[:, 8],
-            "exit_cost_coin": legs[:, 9],
-            "exit_fee_coin": legs[:, 10],
+            "decision_time": utc_times(sim.run.decisions.time[style.sold.step[chain]]),
+            "underlying": pd.Series([sim.run.underlying] * len(chain), dtype=object),
+            "exit_style": pd.Series([style.exit_style] * len(chain), dtype=object),
+            "leg": number.astype(np.int64),
+            "instrument": pd.Series(_names(sim, expiry, field["strike"]), dtype=object),
+            "strike": field["strike"],
+            "expiry": utc_times(sim.run.world.shelf.expiries.time[expiry]),
+            "entry_time": utc_times(field["entry_time"]),
+            "entry_spot": field["entry_spot"],
+            "entry_iv": field["entry_iv"],
+            "premium_coin": field["premium"],
+            "entry_fee_coin": field["entry_fee"],
+            "exit_time": utc_times(field["exit_time"]),
+            "exit_reason": np.where(field["expired"] == 1, "expired", "take_profit").astype(object),
+            "exit_spot": field["exit_spot"],
+            "exit_cost_coin": field["exit_cost"],
+            "exit_fee_coin": field["exit_fee"],
         }
     )
 
 
-def candidates_frame(prepared: Prepared, runs: Sequence[StyleRun]) -> pd.DataFrame:
+def candidates_frame(sim: Simulation) -> pd.DataFrame:
     """Table CANDIDATE_OUTCOMES; without its outcome columns where not every candidate was settled."""
-    parts = [_style_candidates(prepared, run) for run in runs]
-    return _stacked(parts, [c for c in CANDIDATE_OUTCOMES.column_names if c in parts[0].columns])
+    step, styles = sim.offers.step_of_row, sim.styles
+    row = np.concatenate([np.flatnonzero(style.free[step]) for style in styles])
+    style_of = np.repeat(np.arange(len(styles)), [int(style.free[step].sum()) for style in styles])
+    names = np.array([style.exit_style for style in styles], dtype=object)
+    order = np.lexsort((row, names.argsort().argsort()[style_of], step[row]))
+    row, style_of = row[order], style_of[order]
+    columns = {name: sim.offers.frame[name].array.take(row) for name in sim.offers.frame}
+    columns["underlying"] = np.full(len(row), sim.run.underlying, dtype=object)
+    columns["exit_style"] = names[style_of]
+    each = [_style_candidates(sim, style) for style in styles]
+    for name in each[0]:
+        columns[name] = np.stack([part[name] for part in each])[style_of, row]
+    if "label_end_time" in columns:
+        columns["label_end_time"] = utc_times(columns["label_end_time"])
+    # Column by column and without a copy: a frame of all candidates is the largest thing in a run.
+    known = [c for c in CANDIDATE_OUTCOMES.column_names if c in columns]
+    return pd.DataFrame({name: columns[name] for name in known}, copy=False)
 
 
-def _style_candidates(prepared: Prepared, run: StyleRun) -> pd.DataFrame:
-    moments = prepared.steps[run.free]
-    rows = prepared.listing.rows(moments)
-    frame = offered_frame(prepared, moments)
-    frame.insert(1, "underlying", prepared.market.underlying)
-    frame.insert(2, "exit_style", run.exit_style)
-    frame["chosen"] = np.isin(rows, run.sold.row[run.sold.settled]).astype(np.int64)
-    if run.offered is not None:
-        chains = run.offered
-        for name, values in _outcomes(prepared, chains).items():
-            frame[f"{name}_if_sold"] = values
-        frame["sellable"] = chains.settled.astype(np.int64)
-        known_at = utc_times(np.where(chains.settled, chains.times[:, 0], epoch_seconds(frame["expiry"])))
-        frame["label_end_time"] = known_at
-    return frame
+def _style_candidates(sim: Simulation, style: StyleRun) -> dict[str, np.ndarray]:
+    """What differs between exit styles, for every row of the offers."""
+    chosen = np.zeros(len(sim.offers.scores), dtype=np.int64)
+    chosen[sim.sold_rows(style.sold)[style.sold.outcomes.settled]] = 1
+    if style.offered is None:
+        return {"chosen": chosen}
+    results, settled = _results(sim, style.offered, sim.offers.step_of_row), style.offered.settled
+    return {
+        "chosen": chosen,
+        **{f"{name}_if_sold": values for name, values in results.items()},
+        "sellable": settled.astype(np.int64),
+        "label_end_time": np.where(settled, style.offered.end_time, sim.offers.ends),
+    }
 
 
-def equity_frame(prepared: Prepared, runs: Sequence[StyleRun], end: pd.Timestamp) -> pd.DataFrame:
-    """The book's USD value at every close from the first decision until `end` or the last chain's end."""
-    return pd.concat([_style_equity(prepared, run, end) for run in runs], ignore_index=True)
+def equity_frame(sim: Simulation) -> pd.DataFrame:
+    """The book's USD value at every close from the first decision until the window's end.
+
+    A chain that is open then is in the book at its mark, so books of any setting, style and policy cover the same span.
+    Without rows in independent mode, where there is no one book.
+    """
+    if sim.mode != "sequential":
+        return _equity(np.array([], dtype=np.int64), "", np.array([]), np.array([]))
+    parts = []
+    for style in sim.styles:
+        closes, book, hodl = style_equity(sim, style)
+        parts.append(_equity(closes, style.exit_style, book, hodl))
+    return pd.concat(parts, ignore_index=True)
 
 
-def no_equity() -> pd.DataFrame:
-    """An equity frame without rows."""
+def _equity(closes: np.ndarray, exit_style: str, book: np.ndarray, hodl: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "close_time": utc_times(np.array([])),
-            "exit_style": pd.Series(dtype=object),
-            "equity_usd": 0.0,
-            "hodl_usd": 0.0,
+            "close_time": utc_times(closes),
+            "exit_style": pd.Series([exit_style] * len(closes), dtype=object),
+            "equity_usd": book,
+            "hodl_usd": hodl,
         }
     )
 
 
-def _style_equity(prepared: Prepared, run: StyleRun, end: pd.Timestamp) -> pd.DataFrame:
-    chains, _, legs = settled_legs(run)
-    rows = legs[:, 0].astype(np.int64)
-    world, size = prepared.world, prepared.params.size
-    ends = world.expiries.time[prepared.listing.expiry[rows]]
-    coins = kernels.mark_book(size, chains, prepared.listing.quotes[rows, 0].copy(), ends, legs, world)
-    candles = world.candles
-    last = max(int(end.timestamp()), int(legs[-1, 6]) if len(legs) else 0)
-    shown = (candles.close_time >= prepared.decisions[0]) & (candles.close_time <= last)
-    return pd.DataFrame(
-        {
-            "close_time": utc_times(candles.close_time[shown]),
-            "exit_style": run.exit_style,
-            "equity_usd": coins[shown] * candles.close[shown],
-            "hodl_usd": size * candles.close[shown],
-        }
+def style_equity(sim: Simulation, style: StyleRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times of the closes, and the USD values of the book and of the coins alone at each."""
+    run, candles = sim.run, sim.run.world.candles
+    coins, scratch = np.empty(len(candles.close)), kernels.make_scratch(run.world, 0)
+    kernels.mark_book(
+        run.params.size, style.sold.chain_of_leg, style.sold.legs, scratch.path, run.world, coins
     )
+    begin, end = np.searchsorted(
+        candles.close_time, [run.decisions.time[0], int(run.prepared.end.timestamp()) + 1]
+    )
+    shown = slice(begin, end)
+    close = candles.close[shown]
+    return candles.close_time[shown], coins[shown] * close, run.params.size * close

@@ -1,7 +1,7 @@
-"""numba kernels of the engine: one chain from decision to end, many of them, one book in sequence, and its equity.
+"""numba kernels of the engine: many chains leg by leg, one book in sequence, and its equity.
 
-Belongs here: the state machine on plain arrays (times in epoch seconds, prices in USD per coin, premiums in coin).
-Which calls are listed and what they cost comes from `options.kernels`.
+Belongs here: loops over chains and decisions on arrays. What a leg does to a chain is in `legs`; what a policy answers
+in `picks`.
 """
 
 from __future__ import annotations
@@ -10,318 +10,259 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from trader_pipeline.options.kernels import (
-    Expiries,
-    Venue,
-    ask_price,
-    bid_price,
-    delivery_fee,
-    floor_tick,
-    trading_fee,
+from trader_pipeline.backtest.legs import (
+    ASKS,
+    BOUGHT,
+    FAILED,
+    LEG_FIELDS,
+    OPEN,
+    SETTLED,
+    UNFILLED,
+    Chain,
+    Rules,
+    Sale,
+    World,
+    after_leg,
+    find_path,
+    fresh_chain,
+    play_leg,
+    with_status,
 )
-from trader_pipeline.options.surface_kernels import Surface, mark_on, slice_at
-
-SETTLED, FAILED, ASKS = 0, 1, 2
-"""Status of a chain: over; cannot be known or filled; waits for the policy's answer at a moment."""
-UNKNOWN, NOTHING = -2, -1
-"""Answers that are not a row of the listing: not asked yet; do nothing."""
-_PRICE_SLACK = 1e-12
-"""Prices are multiples of 0.0001 coin; this only absorbs the last bits of `(1 - take_profit) * premium`."""
-LEG_FIELDS = (
-    "row", "entry_time", "entry_spot", "entry_iv", "premium", "entry_fee", "exit_time", "expired", "exit_spot",
-    "exit_cost", "exit_fee",
-)  # fmt: skip
-
-
-class Candles(NamedTuple):
-    """Finest candles and the level of volatility known at each close."""
-
-    open_time: np.ndarray
-    close_time: np.ndarray
-    open: np.ndarray
-    close: np.ndarray
-    level: np.ndarray
+from trader_pipeline.backtest.picks import (
+    NOTHING,
+    UNKNOWN,
+    Moments,
+    Picks,
+    Rule,
+    Scratch,
+    picked_call,
+    read_pick,
+)
+from trader_pipeline.options.jit import kernel
+from trader_pipeline.options.kernels import Grid
+from trader_pipeline.options.slices import Call, Path, mark_path
 
 
-class World(NamedTuple):
-    """Everything that chains share; `iv_ratio`, `bid_share` and `basis` as in `options.listing.Listing`."""
+class Calls(NamedTuple):
+    """The call of each chain's next leg: arrays of the fields of `Call`."""
 
-    candles: Candles
-    expiries: Expiries
-    surface: Surface
-    venue: Venue
-    moment_of_close: np.ndarray
-    listed_strike: np.ndarray
-    listed_expiry: np.ndarray
+    expiry: np.ndarray
+    strike: np.ndarray
     iv_ratio: np.ndarray
     bid_share: np.ndarray
     basis: np.ndarray
 
 
-class Rules(NamedTuple):
-    """How a position is opened and left."""
+class Sales(NamedTuple):
+    """The sale of each chain's next leg: arrays of the fields of `Sale`, and the time by which it has to be filled."""
 
-    size: float
-    take_profit: float
-    max_rolls: int
-    max_fill_delay: float
-
-
-class Outcome(NamedTuple):
-    """What became of a chain; `asks` is the moment at which the policy has to answer, where it waits for that."""
-
-    status: int
-    asks: int
-    end_time: int
-    end_price: float
-    cash: float
-    fees: float
-    drawdown: float
-    legs: int
+    time: np.ndarray
+    known: np.ndarray
+    candle: np.ndarray
+    latest: np.ndarray
 
 
-@njit(cache=True)
-def _ended(status: int, asks: int) -> Outcome:
-    return Outcome(status, asks, 0, math.nan, 0.0, 0.0, 0.0, 0)
+class Chains(NamedTuple):
+    """Arrays of the fields of `Chain`, whether each takes profit, and how many legs it has had."""
+
+    status: np.ndarray
+    candle: np.ndarray
+    end_time: np.ndarray
+    end_price: np.ndarray
+    cash: np.ndarray
+    fees: np.ndarray
+    peak: np.ndarray
+    drawdown: np.ndarray
+    takes_profit: np.ndarray
+    legs: np.ndarray
 
 
-@njit(cache=True)
-def score_calls(
-    bid: np.ndarray, dte: np.ndarray, delta: np.ndarray, iv: np.ndarray, realised: np.ndarray
-) -> np.ndarray:
-    """The teacher's score, 0-10, of each call: `10 * (0.35 Y + 0.30 R + 0.20 D + 0.15 T)`, each part in 0-1.
-
-    `Y = y / (y + 0.25)` with the bid premium annualised, `y = bid * 365 / dte`; `R` is IV/RV from 0 at 0.8 to 1 at
-    1.6; `D` peaks at a delta of 0.25 and is 0 from 0.5 on; `T` peaks at 14 days and is 0 from 35 on.
-    """
-    scores = np.empty(bid.size)
-    for i in range(bid.size):
-        annual_yield = bid[i] * 365.0 / dte[i]
-        rich = min(1.0, max(0.0, (iv[i] / realised[i] - 0.8) / 0.8))
-        far = max(0.0, 1.0 - abs(delta[i] - 0.25) / 0.25)
-        time = max(0.0, 1.0 - abs(dte[i] - 14.0) / 21.0)
-        scores[i] = 10.0 * (
-            0.35 * annual_yield / (annual_yield + 0.25) + 0.30 * rich + 0.20 * far + 0.15 * time
-        )
-    return scores
+@kernel
+def _store(c: int, chain: Chain, chains: Chains) -> None:
+    chains.status[c], chains.candle[c], chains.end_time[c] = chain.status, chain.candle, chain.end_time
+    chains.end_price[c], chains.cash[c], chains.fees[c] = chain.end_price, chain.cash, chain.fees
+    chains.peak[c], chains.drawdown[c] = chain.peak, chain.drawdown
 
 
-@njit(cache=True)
-def best_rows(offsets: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
-    """The first row of the highest score at each moment, `NOTHING` where none reaches the threshold."""
-    answers = np.full(offsets.size - 1, NOTHING, np.int64)
-    for m in range(answers.size):
-        best = -1.0
-        for row in range(offsets[m], offsets[m + 1]):
-            if scores[row] > best:
-                best = scores[row]
-                answers[m] = row
-        if best < threshold:
-            answers[m] = NOTHING
-    return answers
+@kernel
+def _load(c: int, chains: Chains) -> Chain:
+    return Chain(
+        chains.status[c], chains.candle[c], chains.end_time[c], chains.end_price[c], chains.cash[c], chains.fees[c],
+        chains.peak[c], chains.drawdown[c],
+    )  # fmt: skip
 
 
-@njit(cache=True)
-def run_chain(
-    decision: int, known: int, row: int, takes_profit: bool, world: World, rules: Rules, answers: np.ndarray,
-    legs: np.ndarray,
-) -> Outcome:  # fmt: skip
-    """One chain: sold after `decision`, left by the exit style, rolled into the policy's answers.
-
-    `known` is the last candle closed by the decision. Each leg is written into `legs` (columns `LEG_FIELDS`).
-    """
-    candles, size = world.candles, rules.size
-    first_end = world.expiries.time[world.listed_expiry[row]]
-    peak, drawdown, cash, fees = size * candles.close[known], 0.0, 0.0, 0.0
-    end_time, end_price, leg = 0, 0.0, 0
-    h = np.searchsorted(candles.open_time, decision)
-    while True:
-        if h >= candles.close.size:
-            return _ended(FAILED, -1)
-        bid, iv = _fill(h, decision, known, row, first_end, world, rules)
-        if bid <= 0.0:
-            if leg == 0:
-                return _ended(FAILED, -1)
-            break
-        fee = size * trading_fee(bid, candles.open_time[h], world.venue)
-        legs[leg, 0], legs[leg, 1], legs[leg, 2], legs[leg, 3] = (
-            row,
-            candles.open_time[h],
-            candles.open[h],
-            iv,
-        )
-        legs[leg, 4], legs[leg, 5] = size * bid, fee
-        coins = size + cash + size * bid - fee
-        premium = bid if takes_profit else -1.0
-        h, peak, drawdown, ask = _hold(h, row, premium, coins, peak, drawdown, world, rules)
-        _leave(h, row, ask, legs[leg], world, size)
-        end_time, end_price = int(legs[leg, 6]), legs[leg, 8]
-        if math.isnan(end_price):
-            return _ended(FAILED, -1)
-        cash += legs[leg, 4] - legs[leg, 5] - legs[leg, 9] - legs[leg, 10]
-        fees += legs[leg, 5] + legs[leg, 10]
-        leg += 1
-        value = (size + cash) * end_price
-        peak = max(peak, value)
-        drawdown = max(drawdown, (peak - value) / peak)
-        if ask < 0.0 or leg > rules.max_rolls or end_time >= first_end:
-            break
-        moment = world.moment_of_close[h]
-        if answers[moment] == UNKNOWN:
-            return _ended(ASKS, moment)
-        if answers[moment] == NOTHING:
-            break
-        row, decision, known = answers[moment], end_time, h
-        h += 1
-    return Outcome(SETTLED, -1, end_time, end_price, cash, fees, 100.0 * drawdown, leg)
+@kernel
+def _call_of(c: int, calls: Calls) -> Call:
+    return Call(calls.expiry[c], calls.strike[c], calls.iv_ratio[c], calls.bid_share[c], calls.basis[c])
 
 
-@njit(cache=True)
-def _fill(
-    h: int, decision: int, known: int, row: int, first_end: int, world: World, rules: Rules
-) -> tuple[float, float]:
-    """Bid per coin and volatility at the open of candle `h`; bid 0 where it cannot be sold.
-
-    The volatility level is the one known at the decision, spot and time are those of the fill.
-    """
-    candles = world.candles
-    time, expiry = candles.open_time[h], world.expiries.time[world.listed_expiry[row]]
-    if time - decision > rules.max_fill_delay or time >= min(first_end, expiry):
-        return 0.0, 0.0
-    part = slice_at(candles.level[known], time, expiry, world.surface)
-    mark, delta, iv = mark_on(
-        part, candles.open[h], world.listed_strike[row], world.iv_ratio[row], world.basis[row]
-    )
-    if not math.isnan(world.bid_share[row]):
-        return floor_tick(mark * (1.0 - world.bid_share[row]), time, world.venue), iv
-    return bid_price(mark, delta, time, expiry, world.surface, world.venue), iv
+@kernel
+def _settle(c: int, chain: Chain, latest: int, chains: Chains, rules: Rules) -> None:
+    if chain.status != UNFILLED:
+        chains.legs[c] += 1
+    _store(c, after_leg(chain, chains.legs[c], latest, rules), chains)
 
 
-@njit(cache=True)
-def _leave(h: int, row: int, ask: float, leg: np.ndarray, world: World, size: float) -> None:
-    """Write a leg's exit: bought back at `ask` at the close of candle `h`, or delivered where `ask` is negative."""
-    candles, expiries, e = world.candles, world.expiries, world.listed_expiry[row]
-    if ask >= 0.0:
-        leg[6], leg[7], leg[8] = candles.close_time[h], 0.0, candles.close[h]
-        leg[9], leg[10] = size * ask, size * trading_fee(ask, candles.close_time[h], world.venue)
-        return
-    price = expiries.delivery_price[e]
-    payoff = max(0.0, price - world.listed_strike[row]) / price
-    leg[6], leg[7], leg[8] = expiries.time[e], 1.0, price
-    leg[9], leg[10] = size * payoff, size * delivery_fee(payoff, expiries.daily[e], world.venue)
-
-
-@njit(cache=True)
-def _hold(
-    h: int, row: int, premium: float, coins: float, peak: float, drawdown: float, world: World, rules: Rules
-) -> tuple[int, float, float, float]:
-    """Mark a short call at every close before its expiry, from candle `h` on.
-
-    Returns the candle at which it stopped, peak, drawdown, and the ask paid per coin (-1 where it was not bought back:
-    `premium` is -1 for a call that is held to expiry).
-    """
-    candles, surface = world.candles, world.surface
-    strike, expiry = world.listed_strike[row], world.expiries.time[world.listed_expiry[row]]
-    target = (1.0 - rules.take_profit) * premium + _PRICE_SLACK
-    while h < candles.close.size and candles.close_time[h] < expiry:
-        time, close = candles.close_time[h], candles.close[h]
-        part = slice_at(candles.level[h], time, expiry, surface)
-        mark, delta, _ = mark_on(part, close, strike, world.iv_ratio[row], world.basis[row])
-        if mark <= target:
-            ask = ask_price(mark, delta, time, expiry, surface, world.venue)
-            if ask <= target:
-                return h, peak, drawdown, ask
-        value = (coins - rules.size * mark) * close
-        peak = max(peak, value)
-        drawdown = max(drawdown, (peak - value) / peak)
-        h += 1
-    return h, peak, drawdown, -1.0
-
-
-@njit(cache=True)
-def run_chains(
-    decisions: np.ndarray, known: np.ndarray, rows: np.ndarray, pending: np.ndarray, takes_profit: bool, world: World,
-    rules: Rules, answers: np.ndarray, status: np.ndarray, asks: np.ndarray, times: np.ndarray, figures: np.ndarray,
-    legs: np.ndarray,
+@kernel
+def play_legs(
+    order: np.ndarray, groups: np.ndarray, partner: int, begin: int, end: int, calls: Calls, sales: Sales,
+    chains: Chains, plane: np.ndarray, legs: np.ndarray, scratch: Scratch, world: World, rules: Rules,
 ) -> None:  # fmt: skip
-    """Run the chains at positions `pending`, each by itself; results go to `status, asks, times, figures`.
+    """Play the next leg of every chain in the groups `begin .. end - 1`.
 
-    `times` has the columns end time and legs; `figures` end price, cash, fees, drawdown. Where `legs` has more than
-    one plane, each chain's legs are kept in its own.
+    Group g holds the chains `order[groups[g]:groups[g + 1]]`; they sell the same call, so its marks are computed once.
+    Where `partner` is not 0, chain c + partner makes the same sale and takes no profit. The leg of chain c goes to
+    `legs[plane[c]]`, to nowhere if that is negative. A chain may roll on if its status is BOUGHT; one whose roll could
+    not be sold ended where it was bought back.
     """
-    for i in pending:
-        plane = legs[i] if legs.shape[0] > 1 else legs[0]
-        outcome = run_chain(decisions[i], known[i], rows[i], takes_profit, world, rules, answers, plane)
-        _record(i, outcome, status, asks, times, figures)
+    for g in range(begin, end):
+        first = order[groups[g]]
+        call, since = _call_of(first, calls), sales.candle[first]
+        for i in range(groups[g], groups[g + 1]):
+            since = min(since, sales.candle[order[i]])
+        count = find_path(call, since, world, scratch.path)
+        for i in range(groups[g], groups[g + 1]):
+            c = order[i]
+            p = c + partner
+            leg = legs[plane[c]] if plane[c] >= 0 else scratch.leg
+            held_leg = legs[plane[p]] if plane[p] >= 0 else scratch.leg
+            chain, held = play_leg(
+                Sale(sales.time[c], sales.known[c], sales.candle[c]), call, _load(c, chains), sales.latest[c],
+                chains.takes_profit[c], partner != 0, since, count, scratch.path,
+                leg, held_leg, world, rules,
+            )  # fmt: skip
+            _settle(c, chain, sales.latest[c], chains, rules)
+            if partner != 0:
+                _settle(p, held, sales.latest[c], chains, rules)
 
 
-@njit(cache=True)
-def _record(
-    i: int, outcome: Outcome, status: np.ndarray, asks: np.ndarray, times: np.ndarray, figures: np.ndarray
-) -> None:
-    status[i], asks[i] = outcome.status, outcome.asks
-    times[i, 0], times[i, 1] = outcome.end_time, outcome.legs
-    figures[i, 0], figures[i, 1] = outcome.end_price, outcome.cash
-    figures[i, 2], figures[i, 3] = outcome.fees, outcome.drawdown
+class Booked(NamedTuple):
+    """What a book has done per decision, and the legs of its chains one after the other.
+
+    A decision that found the book busy keeps status OPEN; one that sold nothing is FAILED with expiry -1. `counts` are
+    end time and legs; `figures` end price, cash, fees and drawdown (%).
+    """
+
+    status: np.ndarray
+    expiry: np.ndarray
+    strike: np.ndarray
+    counts: np.ndarray
+    figures: np.ndarray
+    legs: np.ndarray
 
 
-@njit(cache=True)
+class Decisions(NamedTuple):
+    """Decisions in time order: their moments, times, last candles known, and first candles that open then or later."""
+
+    moment: np.ndarray
+    time: np.ndarray
+    known: np.ndarray
+    candle: np.ndarray
+
+
+@kernel
+def _book_chain(
+    i: int, total: int, decisions: Decisions, takes_profit: bool, moments: Moments, picks: Picks, rule: Rule,
+    scratch: Scratch, grid: Grid, booked: Booked, world: World, rules: Rules,
+) -> tuple[Chain, int, int]:  # fmt: skip
+    """The chain begun at decision `i` by what the policy picked: the chain, its legs, and the moment that asks."""
+    chain = fresh_chain(decisions.known[i], world.candles, rules)
+    call = picked_call(decisions.moment[i], picks)
+    sale = Sale(decisions.time[i], decisions.known[i], decisions.candle[i])
+    latest, legs = world.shelf.expiries.time[call.expiry], 0
+    while True:
+        count = find_path(call, sale.candle, world, scratch.path)
+        leg = booked.legs[total + legs]
+        chain, _ = play_leg(
+            sale, call, chain, latest, takes_profit, False, sale.candle, count, scratch.path, leg, leg, world, rules
+        )  # fmt: skip
+        legs += 0 if chain.status == UNFILLED else 1
+        chain = after_leg(chain, legs, latest, rules)
+        if chain.status != BOUGHT:
+            return chain, legs, -1
+        state = read_pick(chain.candle, moments, picks, rule, scratch, world.shelf, grid)
+        if state == UNKNOWN:
+            return with_status(chain, ASKS), legs, chain.candle
+        if state == NOTHING:
+            return with_status(chain, SETTLED), legs, -1
+        call = picked_call(chain.candle, picks)
+        sale = Sale(chain.end_time, chain.candle, chain.candle + 1)
+
+
+@kernel
+def _enter(i: int, chain: Chain, legs: int, call: Call, booked: Booked) -> None:
+    """Write down what decision `i` sold, and what came of it."""
+    booked.status[i], booked.expiry[i], booked.strike[i] = chain.status, call.expiry, call.strike
+    if chain.status == SETTLED:
+        booked.counts[i, 0], booked.counts[i, 1] = chain.end_time, legs
+        booked.figures[i, 0], booked.figures[i, 1] = chain.end_price, chain.cash
+        booked.figures[i, 2], booked.figures[i, 3] = chain.fees, 100.0 * chain.drawdown
+
+
+@kernel
 def run_book(
-    first: int, free_from: int, decisions: np.ndarray, known: np.ndarray, moments: np.ndarray, takes_profit: bool,
-    world: World, rules: Rules, answers: np.ndarray, status: np.ndarray, asks: np.ndarray, times: np.ndarray,
-    figures: np.ndarray, legs: np.ndarray,
-) -> tuple[int, int, int]:  # fmt: skip
+    first: int, total: int, free_from: int, decisions: Decisions, takes_profit: bool, moments: Moments, picks: Picks,
+    rule: Rule, grid: Grid, scratch: Scratch, booked: Booked, world: World, rules: Rules,
+) -> tuple[int, int, int, int]:  # fmt: skip
     """One book in sequence from decision `first` on: no new chain before `free_from`, the end of the open one.
 
-    A decision that finds the book busy keeps status -1. Returns the decision and the moment at which the policy has
-    to answer, and `free_from`; the decision is `decisions.size` when all are done.
+    Returns the decision and the moment at which the policy has to answer, `free_from` and the legs so far (`total`);
+    the decision is the number of decisions when all are done.
     """
-    for i in range(first, decisions.size):
-        if decisions[i] < free_from:
+    for i in range(first, decisions.time.size):
+        if decisions.time[i] < free_from:
             continue
-        row = answers[moments[i]]
-        if row == UNKNOWN:
-            return i, moments[i], free_from
-        status[i] = FAILED
-        if row == NOTHING:
+        state = read_pick(decisions.moment[i], moments, picks, rule, scratch, world.shelf, grid)
+        if state == UNKNOWN:
+            return i, decisions.moment[i], free_from, total
+        booked.status[i], booked.expiry[i] = FAILED, -1
+        if state == NOTHING:
             continue
-        outcome = run_chain(decisions[i], known[i], row, takes_profit, world, rules, answers, legs[i])
-        if outcome.status == ASKS:
-            status[i] = -1
-            return i, outcome.asks, free_from
-        _record(i, outcome, status, asks, times, figures)
-        if outcome.status == SETTLED:
-            free_from = outcome.end_time
-    return decisions.size, -1, free_from
+        chain, legs, moment = _book_chain(
+            i, total, decisions, takes_profit, moments, picks, rule, scratch, grid, booked, world, rules,
+        )  # fmt: skip
+        if chain.status == ASKS:
+            booked.status[i] = OPEN
+            return i, moment, free_from, total
+        _enter(i, chain, legs, picked_call(decisions.moment[i], picks), booked)
+        if chain.status == SETTLED:
+            total, free_from = total + legs, chain.end_time
+    return decisions.time.size, -1, free_from, total
 
 
-@njit(cache=True)
+@kernel
 def mark_book(
-    size: float, chains: np.ndarray, strikes: np.ndarray, ends: np.ndarray, legs: np.ndarray, world: World
-) -> np.ndarray:  # fmt: skip
-    """Coins of one book at every close: held, plus cash, less the mark of the open call.
+    size: float, chains: np.ndarray, legs: np.ndarray, path: Path, world: World, coins: np.ndarray
+) -> None:
+    """Fill `coins` of one book at every close: held, plus cash, less the mark of the open call.
 
     `legs` (columns `LEG_FIELDS`, in time order, not overlapping) are those of chains on `size` coins; `chains` tells
     them apart. A chain that finds fewer coins in the book sells only as many calls, so the book stays covered.
     """
-    candles = world.candles
-    coins = np.empty(candles.close.size)
-    held, scale, leg, chain = size, 1.0, 0, -1
-    for h in range(candles.close.size):
-        time = candles.close_time[h]
-        coins[h] = held
-        while leg < ends.size and legs[leg, 1] < time:
-            if chains[leg] != chain:
-                chain, scale = chains[leg], min(1.0, held / size)
-            if legs[leg, 6] > time:
-                row = int(legs[leg, 0])
-                part = slice_at(candles.level[h], time, ends[leg], world.surface)
-                mark = mark_on(part, candles.close[h], strikes[leg], world.iv_ratio[row], world.basis[row])[0]
-                coins[h] = held + scale * (legs[leg, 4] - legs[leg, 5] - size * mark)
-                break
-            held += scale * (legs[leg, 4] - legs[leg, 5] - legs[leg, 9] - legs[leg, 10])
+    candles, slices = world.candles, world.shelf.slices
+    held, scale, chain, h = size, 1.0, -1, 0
+    for n in range(legs.shape[0]):
+        leg = legs[n]
+        if chains[n] != chain:
+            chain, scale = chains[n], min(1.0, held / size)
+        while h < coins.size and candles.close_time[h] <= leg[4]:
             coins[h] = held
-            leg += 1
-    return coins
+            h += 1
+        call = Call(int(leg[0]), leg[1], leg[2], math.nan, leg[3])
+        since, count = h, mark_path(call, h, candles, world.shelf.expiries.time, slices, path)
+        while h < since + count and candles.close_time[h] < leg[9]:
+            coins[h] = held + scale * (leg[7] - leg[8] - size * path.marks[h - since])
+            h += 1
+        held += scale * (leg[7] - leg[8] - leg[12] - leg[13])
+    for rest in range(h, coins.size):
+        coins[rest] = held
+
+
+def make_scratch(world: World, room: int) -> Scratch:
+    """Working room for one thread; `room` is that for one moment's calls."""
+    slices = world.shelf.slices
+    longest = int(np.max(slices.last - slices.first, initial=0))
+    path = Path(*(np.empty(longest) for _ in range(4)))
+    return Scratch(np.empty((room, 6)), np.empty(room, dtype=np.int64), path, np.empty(len(LEG_FIELDS)))

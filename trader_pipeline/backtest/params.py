@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class BacktestParams(BaseModel):
     """How often a decision is made, which calls are offered, how a position is left, and what the teacher asks for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     decision_every_hours: int = Field(
         default=24,
         ge=1,

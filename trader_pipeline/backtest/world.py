@@ -1,40 +1,31 @@
-"""From candles and settings to the arrays that chains run on, and to the steps that policies see.
+"""From candles and settings to the arrays that chains run on: what every run shares, and what one setting adds.
 
-Belongs here: preparing a run (checks of the window, moments, listing, scores) and `DecisionStep`s out of it. The
-state machine is in `kernels`, running it in `engine`.
+Belongs here: `PreparedMarket` (candles, volatilities, expiries, the table of slices; made once) and `Run` (one setting
+on it). What is offered to policies is in `offers`, the state machine in `kernels`, running it in `engine`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from trader_pipeline.backtest import kernels
+from trader_pipeline.backtest import kernels, picks
+from trader_pipeline.backtest.legs import Rules, World
 from trader_pipeline.backtest.params import BacktestParams
-from trader_pipeline.backtest.policy import CANDIDATE_COLUMNS, DecisionStep
+from trader_pipeline.backtest.window import resolve_window
 from trader_pipeline.options import kernels as option_kernels
 from trader_pipeline.options.calendar import Expiry
-from trader_pipeline.options.chain import (
-    check_covered,
-    decision_times,
-    expiry_arrays,
-    known_at,
-    list_moments,
-    listing_frame,
-    strike_grid,
-)
+from trader_pipeline.options.chain import expiries_of, expiry_arrays, strike_grid
 from trader_pipeline.options.delivery import delivery_prices
-from trader_pipeline.options.listing import Listing, Moments
 from trader_pipeline.options.params import OptionParams
-from trader_pipeline.options.surface import (
-    Levels,
-    build_surface,
-    candle_step,
-    epoch_seconds,
-    volatility_levels,
-)
+from trader_pipeline.options.recorded_chain import Recorded, prepare_recorded, recorded_expiries
+from trader_pipeline.options.slice_table import build_slices, candle_arrays
+from trader_pipeline.options.slices import Candles, Slices
+from trader_pipeline.options.surface import build_surface, volatility_levels
 from trader_pipeline.options.venue import venue_rules
 from trader_pipeline.schema import Market
 
@@ -42,185 +33,190 @@ _SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A run before any policy has answered. `steps` are the positions of the decisions among the moments."""
+class Schedule:
+    """When decisions are made; `moments` are all closes, then the decisions that fall into gaps."""
+
+    decisions: kernels.Decisions
+    moments: picks.Moments
+
+
+@dataclass(frozen=True)
+class PreparedMarket:
+    """Candles and all that follows from them and the option model alone, for decisions in `[start, end)`."""
 
     market: Market
     klines: pd.DataFrame
-    params: BacktestParams
+    fine_klines: pd.DataFrame
+    start: pd.Timestamp
+    end: pd.Timestamp
+    option_params: OptionParams
+    candles: Candles
     expiries: list[Expiry]
-    moments: Moments
-    steps: np.ndarray
-    listing: Listing
-    realised: np.ndarray
-    scores: np.ndarray
-    world: kernels.World
-    rules: kernels.Rules
+    expiry_arrays: option_kernels.Expiries
+    slices: Slices
+    recorded: Recorded | None
+    dte_days: tuple[float, float]
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def schedule(self, params: BacktestParams) -> Schedule:
+        """The decisions of a setting; made once for each rhythm.
+
+        Raises:
+            ValueError: see `window.resolve_window`.
+        """
+        key = (params.decision_every_hours, params.decision_offset_hours)
+        if key not in self._kept:
+            _, _, times = resolve_window(
+                self.fine_klines, market=self.market, start=self.start, end=self.end, params=params,
+                option_params=self.option_params,
+            )  # fmt: skip
+            self._kept[key] = _schedule(times, self.candles)
+        return self._kept[key]
+
+    def shelf(self, cost_multiplier: float) -> option_kernels.Shelf:
+        """Expiries, surface and venue with costs scaled; made once for each multiplier."""
+        if cost_multiplier not in self._kept:
+            surface = build_surface(
+                self.option_params, underlying=self.market.underlying, cost_multiplier=cost_multiplier
+            )
+            self._kept[cost_multiplier] = option_kernels.Shelf(
+                self.candles.close_time, self.expiry_arrays, surface,
+                venue_rules(cost_multiplier=cost_multiplier), self.slices,
+            )  # fmt: skip
+        return self._kept[cost_multiplier]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One setting on a prepared market, before any policy has answered."""
+
+    prepared: PreparedMarket
+    params: BacktestParams
+    schedule: Schedule
+    grid: option_kernels.Grid
+    world: World
+    rules: Rules
 
     @property
-    def decisions(self) -> np.ndarray:
-        """Decision times in epoch seconds."""
-        return self.moments.time[self.steps]
+    def decisions(self) -> kernels.Decisions:
+        return self.schedule.decisions
 
     @property
-    def known(self) -> np.ndarray:
-        """Last candle closed by each decision."""
-        return self.moments.known[self.steps]
+    def moments(self) -> picks.Moments:
+        return self.schedule.moments
+
+    @property
+    def underlying(self) -> str:
+        return self.prepared.market.underlying
 
 
-def prepare_run(
+def prepare_market(
     *,
     klines: pd.DataFrame,
-    fine_klines: pd.DataFrame,
-    market: Market,
-    start: pd.Timestamp,
-    end: pd.Timestamp,
-    option_params: OptionParams,
-    params: BacktestParams,
+    market: Market | str,
+    start: pd.Timestamp | str | None = None,
+    end: pd.Timestamp | str | None = None,
+    fine_klines: pd.DataFrame | None = None,
+    option_params: OptionParams | None = None,
+    settings: Sequence[BacktestParams] = (),
     quotes: pd.DataFrame | None = None,
-) -> Prepared:
-    """Everything that is the same for every policy and exit style.
+    threads: int = 1,
+) -> PreparedMarket:
+    """What every setting, policy and exit style shares, so that many runs need it once.
+
+    `settings` are those that will be run: their longest and shortest times to expiry bound the table of slices. The
+    other arguments are those of `run_backtest`.
 
     Raises:
-        ValueError: an empty window, one that the candles do not cover, or settings that contradict each other.
+        ValueError: columns that are missing, a window that is empty or not covered, or source recorded without quotes.
     """
-    for name, frame in (("klines", klines), ("fine_klines", fine_klines)):
+    settings = settings or (BacktestParams(),)
+    market = Market.parse(market) if isinstance(market, str) else market
+    option_params = option_params or OptionParams()
+    fine = klines if fine_klines is None else fine_klines
+    for name, frame in (("klines", klines), ("fine_klines", fine)):
         if missing := [c for c in ("open_time", "open", "close", "close_time") if c not in frame.columns]:
             raise ValueError(
                 f"{name} lacks the columns {missing}; trader_pipeline.klines.build_klines makes clean candles"
             )
-    times = _checked_times(fine_klines, market, start, end, params)
-    check_covered(fine_klines, times, option_params)
-    levels = volatility_levels(fine_klines, option_params, underlying=market.underlying)
-    moments, steps = _moments(fine_klines, times, levels, params)
-    surface = build_surface(
-        option_params, underlying=market.underlying, cost_multiplier=params.cost_multiplier
+    since, until, times = resolve_window(
+        fine, market=market, start=_utc(start), end=_utc(end), params=settings[0], option_params=option_params
     )
-    venue = venue_rules(cost_multiplier=params.cost_multiplier)
-    expiries, listing = list_moments(
-        moments, underlying=market.underlying, params=option_params, surface=surface, venue=venue,
-        grid=_grid(option_params, params, market.underlying), max_dte_days=params.max_dte_days, quotes=quotes,
+    recorded = None
+    if option_params.source == "recorded":
+        if quotes is None:
+            raise ValueError("options.source is recorded: give the recorded quotes (table option_quotes)")
+        recorded = prepare_recorded(quotes, underlying=market.underlying)
+    candles = candle_arrays(fine, volatility_levels(fine, option_params, underlying=market.underlying))
+    longest = max(s.max_dte_days for s in settings)
+    shortest = min(s.min_dte_days for s in settings)
+    last = min(int(until.timestamp() + longest * _SECONDS_PER_DAY), int(candles.close_time[-1]))
+    span = np.array([int(since.timestamp()), max(last, int(times[-1]))])
+    expiries = expiries_of(market.underlying, span, max_dte_days=longest)
+    expiries = recorded_expiries(expiries, recorded) if recorded else expiries
+    bare = expiry_arrays(expiries)
+    arrays = expiry_arrays(expiries, delivery_prices(fine, bare.time))
+    slices = build_slices(
+        candles, arrays, build_surface(option_params, underlying=market.underlying), threads=threads,
+        since=_offered_from(arrays, int(times[0]), shortest, longest, modelled=recorded is None),
     )  # fmt: skip
-    arrays = expiry_arrays(expiries, delivery_prices(fine_klines, expiry_arrays(expiries).time))
-    realised, scores = _scores(moments, listing, arrays.time)
-    open_time, close_time = epoch_seconds(fine_klines["open_time"]), epoch_seconds(fine_klines["close_time"])
-    candles = kernels.Candles(
-        open_time, close_time, _values(fine_klines, "open"), _values(fine_klines, "close"), levels.level
-    )
-    world = kernels.World(
-        candles, arrays, surface, venue, _moment_of_close(close_time, moments), listing.quotes[:, 0].copy(),
-        listing.expiry, listing.iv_ratio,
-        _scaled(listing.bid_share, params.cost_multiplier * option_params.spread_multiplier), listing.basis,
+    return PreparedMarket(
+        market, klines, fine, since, until, option_params, candles, expiries, arrays, slices, recorded,
+        (shortest, longest),
     )  # fmt: skip
-    rules = kernels.Rules(
-        params.size, params.take_profit, params.max_rolls, params.max_fill_delay_hours * 3600
-    )
-    return Prepared(market, klines, params, expiries, moments, steps, listing, realised, scores, world, rules)
 
 
-def _scaled(bid_share: np.ndarray, multiplier: float) -> np.ndarray:
-    """Quoted half-spreads with costs scaled; a bid above the mark gets no better by higher costs."""
-    return np.where(bid_share > 0, bid_share * multiplier, bid_share)
-
-
-def _values(frame: pd.DataFrame, column: str) -> np.ndarray:
-    return np.ascontiguousarray(frame[column].to_numpy(dtype=float))
-
-
-def _checked_times(
-    fine_klines: pd.DataFrame, market: Market, start: pd.Timestamp, end: pd.Timestamp, params: BacktestParams
+def _offered_from(
+    expiries: option_kernels.Expiries, first: int, shortest: float, longest: float, *, modelled: bool
 ) -> np.ndarray:
-    every = pd.Timedelta(hours=params.decision_every_hours)
-    if every % market.step != pd.Timedelta(0):
+    """Time from which a call of each expiry may be open; its end where none is ever offered."""
+    reach = int(np.ceil(longest * _SECONDS_PER_DAY))
+    since = np.maximum(expiries.time - reach, first)
+    if not modelled:
+        return since
+    since = np.maximum(since, expiries.listed_from)
+    return np.where(expiries.time - since < shortest * _SECONDS_PER_DAY, expiries.time, since)
+
+
+def _utc(time: pd.Timestamp | str | None) -> pd.Timestamp | None:
+    if time is None:
+        return None
+    moment = pd.Timestamp(time)
+    return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+
+
+def start_run(prepared: PreparedMarket, params: BacktestParams) -> Run:
+    """One setting on the market.
+
+    Raises:
+        ValueError: `params` offer calls of times to expiry that the market was not prepared for.
+    """
+    shortest, longest = prepared.dte_days
+    if params.min_dte_days < shortest or params.max_dte_days > longest:
         raise ValueError(
-            f"decision_every_hours is {params.decision_every_hours}, not a multiple of {market}'s timeframe;"
-            f" use {int(every.ceil(market.step) / pd.Timedelta(hours=1))}"
+            f"the market was prepared for calls of {shortest:g} to {longest:g} days, the setting offers"
+            f" {params.min_dte_days:g} to {params.max_dte_days:g}; name it in prepare_market(settings=...)"
         )
-    step = candle_step(fine_klines)
-    if pd.Timedelta(hours=8) % step != pd.Timedelta(0):
-        raise ValueError(
-            f"fine candles of {step} never close at 08:00 UTC, when options expire; give 4h or finer ones"
-        )
-    times = epoch_seconds(
-        decision_times(
-            start, end, every_hours=params.decision_every_hours, offset_hours=params.decision_offset_hours
-        )
+    shelf, size = prepared.shelf(params.cost_multiplier), float(params.size)
+    grid = strike_grid(
+        prepared.option_params, underlying=prepared.market.underlying, min_delta=params.min_delta,
+        max_delta=params.max_delta, min_dte_days=params.min_dte_days, max_dte_days=params.max_dte_days,
+        keep=params.max_candidates, sellable_only=True,
+    )  # fmt: skip
+    rules = Rules(size, params.take_profit, params.max_rolls, params.max_fill_delay_hours * 3600)
+    world = World(prepared.candles, shelf)
+    return Run(prepared, params, prepared.schedule(params), grid, world, rules)
+
+
+def _schedule(times: np.ndarray, candles: Candles) -> Schedule:
+    known = np.searchsorted(candles.close_time, times, side="right") - 1
+    in_gap = candles.close_time[known] != times
+    gaps = known[in_gap]
+    moment = np.where(in_gap, len(candles.close) + np.cumsum(in_gap) - 1, known)
+    moments = picks.Moments(
+        np.concatenate([candles.close_time, times[in_gap]]),
+        np.concatenate([np.arange(len(candles.close)), gaps]),
+        *(np.concatenate([v, v[gaps]]) for v in (candles.close, candles.level, candles.realised)),
     )
-    if not len(times):
-        raise ValueError(
-            f"no decision lies in {start} .. {end} (one every {params.decision_every_hours} h since 1970 UTC);"
-            " widen the window or decide more often"
-        )
-    return times
-
-
-def _moments(
-    fine_klines: pd.DataFrame,
-    times: np.ndarray,
-    levels: Levels,
-    params: BacktestParams,
-) -> tuple[Moments, np.ndarray]:
-    """Decisions, and every close at which a chain begun at one of them may roll; positions of the decisions."""
-    closes = epoch_seconds(fine_klines["close_time"])
-    last = times[-1] + params.max_dte_days * _SECONDS_PER_DAY
-    closes = closes[(closes >= times[0]) & (closes <= last)]
-    every_time = np.union1d(times, closes) if params.max_rolls else times
-    return known_at(fine_klines, every_time, levels), np.searchsorted(every_time, times)
-
-
-def _moment_of_close(close_time: np.ndarray, moments: Moments) -> np.ndarray:
-    position = np.searchsorted(moments.time, close_time)
-    inside = np.minimum(position, len(moments.time) - 1)
-    return np.where(moments.time[inside] == close_time, inside, -1)
-
-
-def _grid(option_params: OptionParams, params: BacktestParams, underlying: str) -> option_kernels.Grid:
-    return strike_grid(
-        option_params,
-        underlying=underlying,
-        min_delta=params.min_delta,
-        max_delta=params.max_delta,
-        min_dte_days=params.min_dte_days,
-        max_dte_days=params.max_dte_days,
-        keep=params.max_candidates,
-        sellable_only=True,
-    )
-
-
-def _scores(moments: Moments, listing: Listing, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Trailing realised volatility (that of the volatility's window) and the teacher's score of each listed call."""
-    counts = np.diff(listing.offsets)
-    realised = np.repeat(moments.realised, counts)
-    dte = (ends[listing.expiry] - np.repeat(moments.time, counts)) / _SECONDS_PER_DAY
-    quotes = listing.quotes
-    return realised, kernels.score_calls(
-        quotes[:, 4].copy(), dte, quotes[:, 2].copy(), quotes[:, 1].copy(), realised
-    )
-
-
-def offered_frame(prepared: Prepared, moments: np.ndarray) -> pd.DataFrame:
-    """The calls offered at the given moments: `decision_time, spot` and `CANDIDATE_COLUMNS`, in listing order."""
-    known, listing = prepared.moments, prepared.listing
-    rows = listing.rows(moments)
-    frame = listing_frame(
-        known.at(moments), listing.at(moments), prepared.expiries, prepared.market.underlying
-    )
-    frame["premium_yield_pct"] = frame["bid_price"] * 100
-    frame["ivrv_ratio"] = frame["iv"] / prepared.realised[rows]
-    frame["score"] = prepared.scores[rows]
-    return frame[["decision_time", "spot", *CANDIDATE_COLUMNS]]
-
-
-def decision_step(prepared: Prepared, moment: int, exit_style: str) -> DecisionStep:
-    """What a policy sees at a moment: nothing in it was known later."""
-    offered = offered_frame(prepared, np.array([moment]))
-    time = pd.Timestamp(int(prepared.moments.time[moment]), unit="s", tz="UTC")
-    closed = prepared.klines["close_time"].searchsorted(time, side="right")
-    return DecisionStep(
-        decision_time=time,
-        underlying=prepared.market.underlying,
-        exit_style=exit_style,
-        spot=float(prepared.moments.spot[moment]),
-        candidates=offered[list(CANDIDATE_COLUMNS)],
-        history=prepared.klines.iloc[:closed],
-    )
+    decisions = kernels.Decisions(moment, times, known, np.searchsorted(candles.open_time, times))
+    return Schedule(decisions, moments)

@@ -7,7 +7,8 @@ Belongs here: options, messages, exit status. The work is a function of a stage,
     klines      klines import, check, fetch
     quotes      options record, import
     calibration options calibrate, check
-    stages      backtest, corpus build, train, evaluate
+    backtest    backtest (backtest_inputs, backtest_outputs, backtest_grid, sweep_tracking)
+    stages      corpus build, train, evaluate
     options     what several commands share
 """
 
@@ -18,11 +19,12 @@ from typing import Any
 import click
 
 from trader_pipeline import __version__
+from trader_pipeline.cli.backtest import backtest
 from trader_pipeline.cli.calibration import calibrate, check
 from trader_pipeline.cli.everything import run, ui
 from trader_pipeline.cli.klines import klines
 from trader_pipeline.cli.quotes import options_group
-from trader_pipeline.cli.stages import backtest, corpus, evaluate, train
+from trader_pipeline.cli.stages import corpus, evaluate, train
 
 
 class _Cli(click.Group):
@@ -45,7 +47,8 @@ def main() -> None:
     Everything, on real candles:        trader-pipeline run --profile full --klines FOLDER
     Candles from an exchange:           trader-pipeline klines fetch --source archive
     Real option quotes:                 trader-pipeline options --help  (record, import, calibrate, check)
-    One stage, without Dagster:         trader-pipeline klines import --help  (backtest, corpus, train, evaluate)
+    Backtest a rule, or a grid of them: trader-pipeline backtest --help
+    One stage, without Dagster:         trader-pipeline klines import --help  (corpus, train, evaluate)
     Look at it in the browser:          trader-pipeline ui
     """
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from trader_pipeline.cli.options import print_table, profile_of, profile_options, utc_day
+from trader_pipeline.cli.options import print_table, profile_of, profile_options
 
 SPLITS_FILE = "splits.json"
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -15,116 +15,6 @@ _OUT = click.Path(path_type=Path)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@click.command()
-@profile_options
-@click.option("--klines", "klines_path", required=True, type=_EXISTING, help="Folder or file of candles.")
-@click.option("--underlying", required=True, type=click.Choice(["BTC", "ETH"]))
-@click.option("--timeframe", default="1h", show_default=True, type=click.Choice(["1h", "4h", "1d"]))
-@click.option("--start", required=True, metavar="DATE", help="First day of decisions (UTC).")
-@click.option("--end", required=True, metavar="DATE", help="Day after the last decision (UTC).")
-@click.option(
-    "--exit-style",
-    default="both",
-    show_default=True,
-    type=click.Choice(["both", "hold_to_expiry", "tp_and_roll"]),
-)
-@click.option(
-    "--mode",
-    default="independent",
-    show_default=True,
-    type=click.Choice(["independent", "sequential"]),
-    help="Every decision by itself, or one book in sequence.",
-)
-@click.option(
-    "--quotes",
-    "quotes_path",
-    type=_EXISTING,
-    default=None,
-    help="Recorded quotes, for --set options.source=recorded (columns: docs/recordings.md).",
-)
-@click.option(
-    "--volatility-index",
-    "index_path",
-    type=_EXISTING,
-    default=None,
-    help="Hourly DVOL values; where they are, they give the level of volatility instead of a forecast.",
-)
-@click.option("--out", type=_OUT, default=None, help="Folder for the training files (CSV, JSONL).")
-def backtest(
-    profile: str, overrides: tuple[str, ...], klines_path: Path, underlying: str, timeframe: str,
-    start: str, end: str, exit_style: str, mode: Literal["independent", "sequential"], quotes_path: Path | None,
-    index_path: Path | None, out: Path | None,
-) -> None:  # fmt: skip
-    """Backtest the rule-based teacher on any candle files, every decision by itself; optionally export training data.
-
-    \b
-    Example:
-      trader-pipeline backtest --klines ~/candles --underlying BTC --start 2023-10-01 --end 2024-03-14 --out exports
-    """
-    import pandas as pd
-
-    from trader_pipeline.backtest import run_backtest, summarise
-    from trader_pipeline.klines import build_klines, source_hashes
-    from trader_pipeline.options.recordings import load_quotes_file, load_volatility_index_file
-    from trader_pipeline.options.surface import with_volatility_index
-    from trader_pipeline.schema import Market
-    from trader_pipeline.schema.columns import EXIT_STYLES
-
-    settings = profile_of(profile, overrides, klines=str(klines_path))
-    market, finest = Market(underlying, timeframe), Market(underlying, settings.klines.finest_timeframe)
-    now = pd.Timestamp.now("UTC")
-    built = {m: build_klines(m, settings.klines, as_of=now) for m in {market, finest}}
-    candles = {m: frame for m, (frame, _, _) in built.items()}
-    _refuse_mixing(settings.options.source, quotes_path, index_path, simulated=built[finest][2])
-    fine = candles[finest]
-    if index_path:
-        fine = with_volatility_index(fine, load_volatility_index_file(index_path), underlying=underlying)
-    result = run_backtest(
-        klines=candles[market],
-        fine_klines=fine,
-        market=market,
-        start=utc_day(start),
-        end=utc_day(end),
-        option_params=settings.options,
-        params=settings.backtest,
-        mode=mode,
-        exit_styles=EXIT_STYLES if exit_style == "both" else (exit_style,),
-        quotes=load_quotes_file(quotes_path) if quotes_path else None,
-    )
-    print_table(summarise(result).set_index("exit_style").T.rename_axis("figure").reset_index())
-    if out is None:
-        return
-    if exit_style != "both" or mode != "independent":
-        raise click.UsageError(
-            "--out writes independent decisions of both exit styles; leave --exit-style and --mode"
-        )
-    from trader_pipeline.datasets import build_candidate_dataset, build_chain_dataset, export_training_data
-
-    chain = build_chain_dataset(result.steps, candles[market], step=market.step)
-    candidates = build_candidate_dataset(result.steps, result.candidates, candles[market], step=market.step)
-    paths = export_training_data(
-        chain, candidates, underlying=underlying, start=chain["decision_time"].min(),
-        end=chain["decision_time"].max(), output_dir=out, stamp=now, simulated=built[finest][2],
-        parents={f"source/{name}": digest for name, digest in source_hashes(market, settings.klines).items()},
-    )  # fmt: skip
-    for path in paths:
-        click.echo(path)
-
-
-def _refuse_mixing(source: str, quotes: Path | None, index: Path | None, *, simulated: bool) -> None:
-    """Quotes that would go unused, or that are missing, or real ones on simulated candles."""
-    if quotes and source != "recorded":
-        raise click.UsageError(
-            "--quotes counts only with --set options.source=recorded; add it, or leave --quotes"
-        )
-    if source == "recorded" and not quotes:
-        raise click.UsageError("options.source is recorded: say where the quotes are with --quotes FILE")
-    if simulated and (quotes or index):
-        raise ValueError(
-            "the candles are simulated: real quotes or a real volatility index say nothing about them"
-        )
 
 
 @click.group()

@@ -2,15 +2,22 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LABEL_COLOURS = {"bull": "#2a9d5c", "chop": "#b8b8b8", "dump": "#c8443c"}
+_GAIN, _LOSS = "#2a9d5c", "#c8443c"
+_EXIT_MARKERS = {"expired": "o", "take_profit": "^"}
+_MOST_POINTS = 400
+_MOST_NAMED_STRIKES = 25
 
 
 def candles_plot(klines: pd.DataFrame, title: str, *, simulated: bool = False) -> dg.MarkdownMetadataValue:
@@ -38,6 +45,7 @@ def bars_plot(counts: pd.Series, title: str) -> dg.MarkdownMetadataValue:
     """Counts per label as bars."""
     figure, axes = _figure(title)
     axes.bar([str(i) for i in counts.index], counts.to_numpy())
+    _note(axes, "" if len(counts) else "there are none")
     return _markdown(figure)
 
 
@@ -45,6 +53,7 @@ def histogram_plot(values: pd.Series, title: str, unit: str) -> dg.MarkdownMetad
     figure, axes = _figure(title)
     axes.hist(values.dropna(), bins=50)
     axes.set_xlabel(unit)
+    _note(axes, "" if values.notna().any() else "there are none")
     return _markdown(figure)
 
 
@@ -74,7 +83,75 @@ def equity_plot(equity: pd.DataFrame, title: str) -> dg.MarkdownMetadataValue:
     return _markdown(figure)
 
 
-def _figure(title: str) -> tuple[object, "Axes"]:
+def book_plot(equity: pd.DataFrame, title: str) -> dg.MarkdownMetadataValue:
+    """The book of each exit style (sequential mode) beside the coins alone: in USD, and below counted in coins."""
+    figure, (dollars, coins) = _panels(title, heights=(2, 1))
+    for style, own in equity.groupby("exit_style"):
+        shown = _thinned(own)
+        dollars.plot(shown["close_time"], shown["equity_usd"], linewidth=0.9, label=style)
+        coins.plot(shown["close_time"], shown["equity_usd"] / shown["hodl_usd"], linewidth=0.9)
+    hodl = _thinned(equity.drop_duplicates("close_time").sort_values("close_time"))
+    dollars.plot(hodl["close_time"], hodl["hodl_usd"], linewidth=0.7, color="black", label="HODL")
+    dollars.set_ylabel("USD", fontsize=8)
+    dollars.legend(fontsize=7)
+    coins.axhline(1, color="black", linewidth=0.5)
+    coins.set_ylabel("book / HODL", fontsize=8)
+    _note(dollars, "" if len(equity) else "no candle to mark the book with")
+    return _markdown(figure)
+
+
+def trades_plot(
+    klines: pd.DataFrame, legs: pd.DataFrame, title: str, *, exit_styles: Sequence[str]
+) -> dg.MarkdownMetadataValue:
+    """Calls sold, on the closes, a panel per exit style; `legs` are those of a book in sequential mode.
+
+    Each call is a line at its strike from entry to exit, green where it gained coins and red where it lost them.
+    """
+    figure, panels = _panels(title, heights=(1,) * len(exit_styles))
+    shown = _thinned(klines)
+    for axes, style in zip(panels, exit_styles, strict=True):
+        own = legs[legs["exit_style"] == style]
+        axes.plot(shown["close_time"], shown["close"], linewidth=0.7, color="grey")
+        axes.set_ylabel("USD per coin", fontsize=8)
+        axes.set_title(f"{style}: {len(own)} calls", fontsize=8, loc="left")
+        _draw_calls(axes, own)
+        _note(axes, "" if len(own) else "no call was sold")
+    panels[0].set_title("▼ sold  ▲ bought back  ● expired", fontsize=8, loc="right")
+    return _markdown(figure)
+
+
+def _draw_calls(axes: "Axes", legs: pd.DataFrame) -> None:
+    """Entries, exits and strikes of one exit style's calls."""
+    cost = legs["entry_fee_coin"] + legs["exit_cost_coin"] + legs["exit_fee_coin"]
+    colours = np.where(legs["premium_coin"] > cost, _GAIN, _LOSS)
+    axes.hlines(legs["strike"], legs["entry_time"], legs["exit_time"], colors=list(colours), linewidth=1.2)
+    axes.scatter(legs["entry_time"], legs["entry_spot"], marker="v", s=16, color="black", zorder=3)
+    for reason, marker in _EXIT_MARKERS.items():
+        left = (legs["exit_reason"] == reason).to_numpy()
+        axes.scatter(
+            legs["exit_time"][left],
+            legs["exit_spot"][left],
+            marker=marker,
+            s=14,
+            color=list(colours[left]),
+            zorder=3,
+        )
+    if len(legs) <= _MOST_NAMED_STRIKES:
+        for entry, strike in zip(legs["entry_time"], legs["strike"], strict=True):
+            axes.annotate(f"{strike:g}", (entry, strike), fontsize=6, va="bottom")
+
+
+def _note(axes: "Axes", text: str) -> None:
+    """A word where a plot would say nothing: an empty one looks like a broken one."""
+    axes.text(0.5, 0.9, text, transform=axes.transAxes, ha="center", va="top", fontsize=10)
+
+
+def _thinned(frame: pd.DataFrame) -> pd.DataFrame:
+    """Evenly spaced rows, no more than a line of this width can show; the last one is among them."""
+    return frame.iloc[:: -max(1, len(frame) // _MOST_POINTS)].iloc[::-1]
+
+
+def _figure(title: str) -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3), layout="constrained")
@@ -84,9 +161,21 @@ def _figure(title: str) -> tuple[object, "Axes"]:
     return figure, axes
 
 
-def _markdown(figure: object) -> dg.MarkdownMetadataValue:
+def _panels(title: str, *, heights: tuple[int, ...]) -> tuple["Figure", list["Axes"]]:
+    """Panels under each other on one time axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.5 + 1.8 * len(heights)), layout="constrained")
+    grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    figure.suptitle(title, fontsize=10)
+    for axes in grid[:, 0]:
+        axes.tick_params(labelsize=8)
+    return figure, list(grid[:, 0])
+
+
+def _markdown(figure: "Figure") -> dg.MarkdownMetadataValue:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)  # type: ignore[attr-defined]
+    figure.savefig(buffer, format="png", dpi=80)
     return dg.MetadataValue.md(
         f"![plot](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
     )

@@ -31,6 +31,7 @@ _LAZY = {
     "load_volatility_index_file": "recordings",
     "option_delta": "pricing",
     "option_price_coin": "pricing",
+    "price_and_delta": "pricing",
     "option_price_usd": "pricing",
     "parse_instrument": "calendar",
     "parse_option": "calendar",

@@ -11,12 +11,14 @@ import pandas as pd
 from trader_pipeline.options import kernels
 from trader_pipeline.options.calendar import Expiry, instrument_name, list_expiries
 from trader_pipeline.options.listing import QUOTE_COLUMNS, Listing, Moments
+from trader_pipeline.options.parallel import run_parts
 from trader_pipeline.options.params import OptionParams
 from trader_pipeline.options.recorded_chain import (
     prepare_recorded,
     recorded_expiries,
     recorded_listing,
 )
+from trader_pipeline.options.slice_table import empty_slices
 from trader_pipeline.options.surface import (
     Levels,
     basis_at,
@@ -25,11 +27,13 @@ from trader_pipeline.options.surface import (
     history_days,
     volatility_levels,
 )
+from trader_pipeline.options.surface_kernels import Surface
 from trader_pipeline.options.venue import venue_rules
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import OPTION_CHAIN
 
-_ROOM = 2048
+LISTING_ROOM = 16_384
+"""Room for the calls listed at one moment."""
 
 
 def decision_times(
@@ -102,19 +106,25 @@ def expiries_of(underlying: str, times: np.ndarray, *, max_dte_days: float) -> l
     return list_expiries(underlying, first, last + pd.Timedelta(days=max_dte_days))
 
 
-def build_listing(
-    moments: Moments,
-    expiries: kernels.Expiries,
-    *,
-    surface: kernels.Surface,
-    venue: kernels.Venue,
-    grid: kernels.Grid,
-) -> Listing:
+def build_listing(moments: Moments, shelf: kernels.Shelf, grid: kernels.Grid, *, threads: int = 1) -> Listing:
     """The calls listed at each moment, in the order of expiry and strike (see `kernels.list_calls`)."""
-    offsets, expiry, quotes = kernels.list_calls(
-        moments.time, moments.spot, moments.level, expiries, surface, venue, grid, _ROOM
+    parts: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def work(begin: int, end: int) -> None:
+        known = (v[begin:end] for v in (moments.time, moments.known, moments.spot, moments.level))
+        parts[begin] = kernels.list_calls(*known, shelf, grid, LISTING_ROOM)
+
+    run_parts(work, np.ones(len(moments.time)), threads=threads)
+    counts, expiry, quotes = zip(*(parts[begin] for begin in sorted(parts)), strict=True)
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+    return Listing.modelled(offsets, np.concatenate(expiry), np.concatenate(quotes))
+
+
+def bare_shelf(expiries: kernels.Expiries, surface: Surface, venue: kernels.Venue) -> kernels.Shelf:
+    """A shelf without a table of slices."""
+    return kernels.Shelf(
+        np.empty(0, dtype=np.int64), expiries, surface, venue, empty_slices(len(expiries.time))
     )
-    return Listing.modelled(offsets, expiry, quotes)
 
 
 def strike_grid(
@@ -143,7 +153,7 @@ def strike_grid(
 
 
 def list_moments(
-    moments: Moments, *, underlying: str, params: OptionParams, surface: kernels.Surface, venue: kernels.Venue,
+    moments: Moments, *, underlying: str, params: OptionParams, surface: Surface, venue: kernels.Venue,
     grid: kernels.Grid, max_dte_days: float, quotes: pd.DataFrame | None = None,
 ) -> tuple[list[Expiry], Listing]:  # fmt: skip
     """Expiries, and the calls listed at each moment: modelled, or from recorded `quotes`, as `params.source` says.
@@ -153,9 +163,7 @@ def list_moments(
     """
     expiries = expiries_of(underlying, moments.time, max_dte_days=max_dte_days)
     if params.source == "model":
-        return expiries, build_listing(
-            moments, expiry_arrays(expiries), surface=surface, venue=venue, grid=grid
-        )
+        return expiries, build_listing(moments, bare_shelf(expiry_arrays(expiries), surface, venue), grid)
     if quotes is None:
         raise ValueError("options.source is recorded: give the recorded quotes (table option_quotes)")
     recorded = prepare_recorded(quotes, underlying=underlying)

@@ -5,7 +5,7 @@ Belongs here: the two types. Modelled listings are built in `chain`, recorded on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,16 +25,6 @@ class Moments:
     spot: np.ndarray
     level: np.ndarray
     realised: np.ndarray
-
-    def at(self, positions: np.ndarray) -> Moments:
-        """Some of the moments."""
-        return Moments(
-            self.time[positions],
-            self.known[positions],
-            self.spot[positions],
-            self.level[positions],
-            self.realised[positions],
-        )
 
 
 @dataclass(frozen=True)
@@ -64,24 +54,7 @@ class Listing:
         unknown = np.full(count, np.nan)
         return cls(offsets, expiry, quotes, np.ones(count), unknown, unknown, quoted)
 
-    def at(self, moments: np.ndarray) -> Listing:
-        """The listing at some of the moments."""
-        rows, counts = self.rows(moments), np.diff(self.offsets)[moments]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        return Listing(
-            offsets,
-            self.expiry[rows],
-            self.quotes[rows],
-            self.iv_ratio[rows],
-            self.bid_share[rows],
-            self.basis[rows],
-            self.quoted[moments],
-            None if self.forward is None else self.forward[rows],
-        )
-
-    def rows(self, moments: np.ndarray) -> np.ndarray:
-        """Rows that belong to the given moments, moment by moment."""
-        starts, ends = self.offsets[moments], self.offsets[moments + 1]
-        if not len(moments):
-            return np.array([], dtype=np.int64)
-        return np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
+    def with_costs(self, multiplier: float) -> Listing:
+        """Quoted half-spreads scaled; a bid above the mark gets no better by higher costs."""
+        share = np.where(self.bid_share > 0, self.bid_share * multiplier, self.bid_share)
+        return replace(self, bid_share=share)

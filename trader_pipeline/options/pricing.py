@@ -1,6 +1,7 @@
 """Black-76 options as on Deribit: prices in coin and in USD, greeks, implied volatility.
 
-Belongs here: keyword-only formulas on scalars or arrays. The kernels are in `black76`.
+Belongs here: keyword-only formulas on scalars or arrays, and their loops. What is inside the loops is in `black76` and
+`vector76`.
 
 All functions broadcast their arguments as numpy does and return the broadcast shape (a numpy scalar for scalars).
 `forward` and `strike` are in USD per coin, `iv` is the annualised decimal (0.6), `years` counts 365 days each, and
@@ -13,98 +14,102 @@ forward or strike of 0. Without time or volatility an option is worth its intrin
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, vectorize
+from numba import njit
 
 from trader_pipeline.options import black76
 
-_MARKET = "float64,float64,float64,float64"
-_OF_MARKET = [f"float64({_MARKET})"]
-_OF_OPTION = [f"float64({_MARKET},boolean)"]
 OPTION_TYPES = ("call", "put")
+_CALL_START, _CALL_END, _PUT_START, _PUT_END = np.array(OPTION_TYPES, "U4").view(np.int64).tolist()
+"""The names as two machine words each."""
+_BLOCK = 16_384
+"""Options handed to a kernel at a time."""
 
 
-@njit(cache=True, error_model="numpy")
-def _is_market(forward: float, strike: float, iv: float, years: float) -> bool:
-    known = forward > 0.0 and strike > 0.0 and iv >= 0.0 and years >= 0.0
-    return known and max(max(forward, strike), max(iv, years)) < math.inf
+def _evaluate(
+    kernel: Callable[..., None],
+    *values: npt.ArrayLike,
+    is_call: npt.ArrayLike | None = None,
+    results: int = 1,
+) -> tuple[np.ndarray, ...]:
+    """What `kernel`, one of `black76.fill_...`, makes of the values broadcast against each other."""
+    operands: list[Any] = [np.asarray(value, float) for value in values]
+    if is_call is not None:
+        operands.append(np.asarray(is_call))
+    dtypes = [operand.dtype for operand in operands] + [np.dtype(float)] * results
+    flags: list[Any] = [["readonly", "contig", "aligned", "nbo"]] * len(operands)
+    flags += [["writeonly", "allocate", "contig", "aligned"]] * results
+    with np.nditer(
+        [*operands, *[None] * results], ["external_loop", "buffered", "zerosize_ok"], flags, dtypes,
+        buffersize=_BLOCK,
+    ) as blocks:  # fmt: skip
+        for block in blocks:
+            kernel(*block)
+        return tuple(result[()] for result in blocks.operands[len(operands) :])
 
 
-@vectorize(_OF_OPTION, cache=True)
-def _price_coin(forward: float, strike: float, iv: float, years: float, is_call: bool) -> float:
-    if not _is_market(forward, strike, iv, years):
-        return math.nan
-    if is_call:
-        return black76.call_price_and_delta(forward, strike, iv, years)[0]
-    intrinsic = max(0.0, strike - forward) / forward
-    return intrinsic + black76.time_value(forward, strike, iv * math.sqrt(years))
-
-
-@vectorize(_OF_OPTION, cache=True)
-def _delta(forward: float, strike: float, iv: float, years: float, is_call: bool) -> float:
-    if not _is_market(forward, strike, iv, years):
-        return math.nan
-    if is_call:
-        return black76.call_price_and_delta(forward, strike, iv, years)[1]
-    return -black76.normal_cdf(-black76.standardised(forward, strike, iv * math.sqrt(years)))
-
-
-@vectorize(_OF_MARKET, cache=True)
-def _gamma(forward: float, strike: float, iv: float, years: float) -> float:
-    if not _is_market(forward, strike, iv, years):
-        return math.nan
-    deviation = iv * math.sqrt(years)
-    density = black76.normal_density(black76.standardised(forward, strike, deviation))
-    if density == 0.0:
-        return 0.0
-    return density / (forward * deviation) if deviation > 0.0 else math.inf
-
-
-@vectorize(_OF_MARKET, cache=True)
-def _vega(forward: float, strike: float, iv: float, years: float) -> float:
-    if not _is_market(forward, strike, iv, years):
-        return math.nan
-    root = math.sqrt(years)
-    # The density first, here and in `_theta`: where it is 0 so is the product, however large the other factors.
-    return black76.normal_density(black76.standardised(forward, strike, iv * root)) * forward * root
-
-
-@vectorize(_OF_MARKET, cache=True)
-def _theta(forward: float, strike: float, iv: float, years: float) -> float:
-    if not _is_market(forward, strike, iv, years):
-        return math.nan
-    root = math.sqrt(years)
-    decay = black76.normal_density(black76.standardised(forward, strike, iv * root)) * forward * iv
-    if decay == 0.0:
-        return 0.0
-    return -decay / (2.0 * root) if root > 0.0 else -math.inf
-
-
-@vectorize(_OF_OPTION, cache=True)
-def _implied_volatility(price: float, forward: float, strike: float, years: float, is_call: bool) -> float:
-    if not _is_market(forward, strike, price, years):
-        return math.nan
-    return black76.implied_volatility(price, forward, strike, years, is_call)
-
-
-def _evaluate(formula: np.ufunc, *values: npt.ArrayLike) -> np.ndarray:
-    """`formula` of `values`; numpy's warnings about infinity and NaN are silent, as both are answers here."""
-    with np.errstate(all="ignore"):
-        return formula(*values)
+@njit(cache=True)
+def _match_names(words: np.ndarray, is_call: np.ndarray) -> int:
+    """Fills `is_call` for names of two words each; how many are neither "call" nor "put"."""
+    wrong = 0
+    for i in range(is_call.size):
+        start, end = words[2 * i], words[2 * i + 1]
+        is_call[i] = (start == _CALL_START) & (end == _CALL_END)
+        wrong += not (is_call[i] | ((start == _PUT_START) & (end == _PUT_END)))
+    return wrong
 
 
 def _is_call(option_type: npt.ArrayLike) -> np.ndarray:
-    names = np.asarray(option_type).astype(str)
-    is_call = names == "call"
-    wrong = np.flatnonzero(~(is_call | (names == "put")))
+    """True for calls; compares words, as comparing strings would take longer than to price the options."""
+    names = np.asarray(option_type).astype(str, copy=False)
+    short = np.ascontiguousarray(names, "U4").reshape(-1)
+    is_call = np.empty(short.size, bool)
+    wrong = _match_names(short.view(np.int64), is_call)
+    if wrong or names.dtype.itemsize > short.dtype.itemsize:
+        _check_names(names)
+    return is_call.reshape(names.shape)
+
+
+def _check_names(names: np.ndarray) -> None:
+    wrong = np.flatnonzero(~np.isin(names, OPTION_TYPES))
     if wrong.size:
         raise ValueError(
             f"option_type at position {wrong[0]} is '{names.flat[wrong[0]]}'; write one of {OPTION_TYPES}"
         )
-    return is_call
+
+
+def _density_and_terms(
+    forward: npt.ArrayLike, strike: npt.ArrayLike, iv: npt.ArrayLike, years: npt.ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """n(d1) of the broadcast market, and its forward, iv and sqrt(years) as they came."""
+    (density,) = _evaluate(black76.fill_density, forward, strike, iv, years)
+    with np.errstate(invalid="ignore"):
+        return density, np.asarray(forward, float), np.asarray(iv, float), np.sqrt(np.asarray(years, float))
+
+
+def price_and_delta(
+    *,
+    forward: npt.ArrayLike,
+    strike: npt.ArrayLike,
+    iv: npt.ArrayLike,
+    years: npt.ArrayLike,
+    option_type: npt.ArrayLike,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`option_price_coin` and `option_delta` in one pass, for the time of one of them. Raises as they do.
+
+    >>> price, delta = price_and_delta(forward=50_000, strike=55_000, iv=0.6, years=30 / 365, option_type="call")
+    >>> round(float(price), 4), round(float(delta), 4)
+    (0.0327, 0.3199)
+    """
+    is_call = _is_call(option_type)
+    price, delta = _evaluate(
+        black76.fill_price_and_delta, forward, strike, iv, years, is_call=is_call, results=2
+    )
+    return price, delta
 
 
 def option_price_coin(
@@ -130,7 +135,7 @@ def option_price_coin(
     >>> option_price_coin(**market, option_type=["call", "put"]).round(6)
     array([0.032703, 0.132703])
     """
-    return _evaluate(_price_coin, forward, strike, iv, years, _is_call(option_type))
+    return price_and_delta(forward=forward, strike=strike, iv=iv, years=years, option_type=option_type)[0]
 
 
 def option_price_usd(
@@ -163,7 +168,7 @@ def call_price_coin(
     >>> round(float(call_price_coin(forward=50_000, strike=55_000, iv=0.6, years=30 / 365)), 4)
     0.0327
     """
-    return _evaluate(_price_coin, forward, strike, iv, years, True)
+    return option_price_coin(forward=forward, strike=strike, iv=iv, years=years, option_type="call")
 
 
 def option_delta(
@@ -185,7 +190,7 @@ def option_delta(
     >>> option_delta(**market, option_type=["call", "put"]).round(4)
     array([ 0.3199, -0.6801])
     """
-    return _evaluate(_delta, forward, strike, iv, years, _is_call(option_type))
+    return price_and_delta(forward=forward, strike=strike, iv=iv, years=years, option_type=option_type)[1]
 
 
 def call_delta(
@@ -196,7 +201,7 @@ def call_delta(
     >>> round(float(call_delta(forward=50_000, strike=55_000, iv=0.6, years=30 / 365)), 4)
     0.3199
     """
-    return _evaluate(_delta, forward, strike, iv, years, True)
+    return option_delta(forward=forward, strike=strike, iv=iv, years=years, option_type="call")
 
 
 def gamma(
@@ -211,7 +216,9 @@ def gamma(
     >>> float(gamma(forward=50_000, strike=55_000, iv=0.6, years=30 / 365).round(8))
     4.157e-05
     """
-    return _evaluate(_gamma, forward, strike, iv, years)
+    density, usd, volatility, root = _density_and_terms(forward, strike, iv, years)
+    with np.errstate(all="ignore"):
+        return np.where(density == 0.0, 0.0, density / (usd * (volatility * root)))[()]
 
 
 def vega(
@@ -226,7 +233,11 @@ def vega(
     >>> round(float(vega(forward=50_000, strike=55_000, iv=0.6, years=30 / 365)), 1)
     5125.3
     """
-    return _evaluate(_vega, forward, strike, iv, years)
+    (density,) = _evaluate(black76.fill_density, forward, strike, iv, years)
+    with np.errstate(
+        all="ignore"
+    ):  # the density first: where it is 0 so is the product, however large the others
+        return density * forward * np.sqrt(years)
 
 
 def theta(
@@ -241,7 +252,10 @@ def theta(
     >>> round(float(theta(forward=50_000, strike=55_000, iv=0.6, years=30 / 365)))
     -18707
     """
-    return _evaluate(_theta, forward, strike, iv, years)
+    density, usd, volatility, root = _density_and_terms(forward, strike, iv, years)
+    with np.errstate(all="ignore"):
+        decay = density * usd * volatility
+        return np.where(decay == 0.0, 0.0, -decay / (2.0 * root))[()]
 
 
 def implied_volatility(
@@ -264,4 +278,5 @@ def implied_volatility(
     >>> round(float(implied_volatility(price_coin=0.0327, forward=50_000, strike=55_000, years=30 / 365)), 3)
     0.6
     """
-    return _evaluate(_implied_volatility, price_coin, forward, strike, years, _is_call(option_type))
+    is_call = _is_call(option_type)
+    return _evaluate(black76.fill_implied_volatility, price_coin, forward, strike, years, is_call=is_call)[0]

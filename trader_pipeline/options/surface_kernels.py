@@ -10,9 +10,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from trader_pipeline.options.black76 import call_price_and_delta
+from trader_pipeline.options.jit import allocating_kernel, kernel
+from trader_pipeline.options.vector76 import call_mark_and_delta
 
 SECONDS_PER_DAY = 86_400
 SECONDS_PER_YEAR = 365 * SECONDS_PER_DAY
@@ -42,18 +42,20 @@ class Surface(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """The smile of one expiry at one moment; `theta` is its total at-the-money variance, `carry` forward over spot."""
+    """The smile of one expiry at one moment: `theta` is its total at-the-money variance, `least` the least variance of
+    any strike, `log_carry` the log of forward over spot.
+    """
 
     epoch: int
     theta: float
     phi: float
     rho: float
     years: float
-    carry: float
-    minimum: float
+    log_carry: float
+    least: float
 
 
-@njit(cache=True)
+@kernel
 def epoch_of(since: np.ndarray, time: int) -> int:
     """Position of the last date of `since` that is not after `time`; the first one before them all."""
     i = since.size - 1
@@ -62,7 +64,7 @@ def epoch_of(since: np.ndarray, time: int) -> int:
     return i
 
 
-@njit(cache=True)
+@kernel
 def _weekend_seconds(time: int) -> int:
     """Seconds of weekends since Monday, 1970-01-05."""
     since = time - _FIRST_MONDAY
@@ -70,20 +72,20 @@ def _weekend_seconds(time: int) -> int:
     return (since - rest) // _WEEK * 2 * SECONDS_PER_DAY + max(0, rest - 5 * SECONDS_PER_DAY)
 
 
-@njit(cache=True)
+@kernel
 def working_seconds(start: int, end: int, weekend: float) -> float:
     """Seconds from `start` to `end` with those of weekends weighted; a whole week counts as a week."""
     weekends = _weekend_seconds(end) - _weekend_seconds(start)
     return 7.0 / (5.0 + 2.0 * weekend) * (end - start - weekends + weekend * weekends)
 
 
-@njit(cache=True)
+@kernel
 def _pull(ratio: float) -> float:
     """Mean of `exp(-x)` over `[0, ratio]`."""
     return -math.expm1(-ratio) / ratio if ratio > 0.0 else 1.0
 
 
-@njit(cache=True)
+@kernel
 def atm_variance(level: float, time: int, expiry: int, e: int, surface: Surface) -> float:
     """Total at-the-money variance from `time` to `expiry`, given the 30-day volatility `level`."""
     month = time + LEVEL_DAYS * SECONDS_PER_DAY
@@ -101,7 +103,7 @@ def atm_variance(level: float, time: int, expiry: int, e: int, surface: Surface)
     return term * (long_run + (short - long_run) * _pull(term / surface.reversion_years[e]))
 
 
-@njit(cache=True)
+@kernel
 def slice_at(level: float, time: int, expiry: int, surface: Surface) -> Slice:
     """The smile at `time` of what ends at `expiry`."""
     e = epoch_of(surface.since, time)
@@ -111,33 +113,49 @@ def slice_at(level: float, time: int, expiry: int, surface: Surface) -> Slice:
         theta = least
     gamma = surface.gamma[e]
     phi = surface.eta[e] * theta**-gamma * (1.0 + theta) ** (gamma - 1.0)
-    return Slice(e, theta, phi, surface.rho[e], years, math.exp(surface.basis[e] * years), surface.minimum)
+    return Slice(e, theta, phi, surface.rho[e], years, surface.basis[e] * years, least)
 
 
-@njit(cache=True)
+@kernel
+def smile_deviation(theta: float, phi: float, rho: float, least: float, log_ratio: float) -> float:
+    """Root of the total variance at `ln(K / F)` on an SSVI smile. Free of branches, so that loops over it vectorise."""
+    x = phi * log_ratio
+    y = x + rho
+    variance = 0.5 * theta * (1.0 + rho * x + math.sqrt(y * y + (1.0 - rho * rho)))
+    return math.sqrt(least if variance < least else variance)
+
+
+@kernel
 def smile_volatility(part: Slice, forward: float, strike: float) -> float:
     """Implied volatility of a strike on the slice's SSVI smile."""
-    x = part.phi * math.log(strike / forward)
-    root = math.sqrt((x + part.rho) ** 2 + 1.0 - part.rho**2)
-    iv = math.sqrt(0.5 * part.theta * (1.0 + part.rho * x + root) / part.years)
-    return part.minimum if iv < part.minimum else iv
+    log_ratio = math.log(strike / forward)
+    return smile_deviation(part.theta, part.phi, part.rho, part.least, log_ratio) / math.sqrt(part.years)
 
 
-@njit(cache=True)
+@kernel
+def mark_to(
+    part: Slice, log_forward: float, forward: float, strike: float, iv_ratio: float
+) -> tuple[float, float, float]:
+    """Mark (coin), delta and volatility of a call on a forward, of which the log is given too.
+
+    `iv_ratio` scales the smile (1 for the model as it is).
+    """
+    log_ratio = math.log(strike) - log_forward
+    deviation = iv_ratio * smile_deviation(part.theta, part.phi, part.rho, part.least, log_ratio)
+    mark, delta = call_mark_and_delta(log_ratio, strike / forward, deviation)
+    return mark, delta, deviation / math.sqrt(part.years)
+
+
+@kernel
 def mark_on(
     part: Slice, spot: float, strike: float, iv_ratio: float, basis: float
 ) -> tuple[float, float, float]:
-    """Mark (coin), delta and volatility of a call.
-
-    `iv_ratio` scales the smile (1 for the model as it is); `basis` is ln(F / S) per year (NaN: the calibration's).
-    """
-    forward = spot * (part.carry if math.isnan(basis) else math.exp(basis * part.years))
-    iv = iv_ratio * smile_volatility(part, forward, strike)
-    mark, delta = call_price_and_delta(forward, strike, iv, part.years)
-    return mark, delta, iv
+    """`mark_to` on the forward that follows from spot; `basis` is ln(F / S) per year (NaN: the calibration's)."""
+    log_carry = part.log_carry if math.isnan(basis) else basis * part.years
+    return mark_to(part, math.log(spot) + log_carry, spot * math.exp(log_carry), strike, iv_ratio)
 
 
-@njit(cache=True)
+@kernel
 def _place(nodes: np.ndarray, value: float) -> tuple[int, float]:
     """Node at or below `value` and how far it lies towards the next one, 0-1; clamped at both ends."""
     if value <= nodes[0]:
@@ -148,7 +166,7 @@ def _place(nodes: np.ndarray, value: float) -> tuple[int, float]:
     return nodes.size - 2, 1.0
 
 
-@njit(cache=True)
+@kernel
 def half_spread(delta: float, days: float, e: int, surface: Surface) -> float:
     """Share of the mark between mark and bid (and ask), linear in delta and days between the nodes."""
     i, u = _place(surface.delta_nodes, delta)
@@ -159,7 +177,7 @@ def half_spread(delta: float, days: float, e: int, surface: Surface) -> float:
     return near + v * (far - near)
 
 
-@njit(cache=True)
+@allocating_kernel
 def surface_ivs(
     level: np.ndarray, time: np.ndarray, expiry: np.ndarray, forward: np.ndarray, strike: np.ndarray, surface: Surface
 ) -> np.ndarray:  # fmt: skip
@@ -170,7 +188,7 @@ def surface_ivs(
     return ivs
 
 
-@njit(cache=True)
+@allocating_kernel
 def marks(
     level: np.ndarray, time: np.ndarray, expiry: np.ndarray, spot: np.ndarray, strike: np.ndarray, basis: np.ndarray,
     surface: Surface,
@@ -183,7 +201,7 @@ def marks(
     return marks, deltas, ivs
 
 
-@njit(cache=True)
+@allocating_kernel
 def levels_from_atm(atm: np.ndarray, time: np.ndarray, expiry: np.ndarray, surface: Surface) -> np.ndarray:
     """The level at which the model's at-the-money volatility for each `expiry` is `atm`, by bisection."""
     levels = np.empty(atm.size)
@@ -201,7 +219,7 @@ def levels_from_atm(atm: np.ndarray, time: np.ndarray, expiry: np.ndarray, surfa
     return levels
 
 
-@njit(cache=True)
+@allocating_kernel
 def half_spreads(delta: np.ndarray, days: np.ndarray, time: np.ndarray, surface: Surface) -> np.ndarray:
     """`half_spread` of each row."""
     shares = np.empty(delta.size)
@@ -210,7 +228,7 @@ def half_spreads(delta: np.ndarray, days: np.ndarray, time: np.ndarray, surface:
     return shares
 
 
-@njit(cache=True)
+@allocating_kernel
 def realised_variances(
     close_time: np.ndarray, close: np.ndarray, step: int, window: int, half_life: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +262,7 @@ def realised_variances(
     return weighted_mean, mean
 
 
-@njit(cache=True)
+@allocating_kernel
 def bridged_levels(
     index_level: np.ndarray, forecast: np.ndarray, close_time: np.ndarray, half_life: float, oldest: int
 ) -> np.ndarray:

@@ -61,12 +61,15 @@ def run(
     options: OptionParams = CONSTANT_IV,
     mode: str = "independent",
     exit_styles: Sequence[str] = ("hold_to_expiry", "tp_and_roll"),
+    threads: int | None = None,
     **settings: float,
 ) -> BacktestResult:
+    parallel = {} if threads is None else {"threads": threads}
     return backtest.run_backtest(
         klines=frame, fine_klines=frame, market=Market(underlying, "1h"), start=pd.Timestamp(start, tz="UTC"),
         end=pd.Timestamp(end, tz="UTC"), option_params=options,
         params=BacktestParams(**{"max_candidates": 200, **settings}), policy=policy, mode=mode, exit_styles=exit_styles,
+        **parallel,
     )  # fmt: skip
 
 

@@ -1,122 +1,197 @@
-"""Chains worked by hand. Spot 10,000, implied volatility 0.8, decision on Saturday 2024-02-10 00:00 UTC.
+"""Chains worked out apart from the engine (golden/legs.csv): the tables prove themselves, and the engine meets them."""
 
-The call sold is BTC-16FEB24-10500-C, 6 1/3 days from its expiry:
-sqrt(T) = sqrt(152 / 8760) = 0.131726, deviation = 0.105381, d1 = ln(10/10.5) / 0.105381 + 0.052690 = -0.410297,
-N(d1) = 0.340794, N(d2) = N(-0.515678) = 0.303040; mark = 0.340794 - 1.05 * 0.303040 = 0.022602 coin.
-Half-spread at delta 0.3408: 3.5 % - 0.408 * 1.35 % = 2.949 %; 0.022602 * 0.97051 = 0.021935, on tick: bid 0.0215.
-"""
+from functools import cache
+from itertools import pairwise
 
 import pandas as pd
 import pytest
 
-from trader_pipeline.backtest import NeverPolicy
+from trader_pipeline import backtest
+from trader_pipeline.backtest import BacktestResult, DecisionStep, NeverPolicy
+from trader_pipeline.options import (
+    ask_on_tick,
+    bid_on_tick,
+    call_delta,
+    call_price_coin,
+    delivery_fee_coin,
+    trading_fee_coin,
+)
+from trader_pipeline.schema import Market
+from trader_pipeline_tests.backtest import golden_table as golden
 from trader_pipeline_tests.backtest.runs import Scripted, run, sells, step
-from trader_pipeline_tests.options.markets import flat_candles, with_price, without
+from trader_pipeline_tests.options.markets import at, flat_candles, with_price, without
 
+CASES = {case.name: case for case in golden.cases()}
 FLAT = flat_candles("2024-01-20", "2024-03-25")
 START, END = "2024-02-10", "2024-02-11"
 CALL = "BTC-16FEB24-10500-C"
-PREMIUM, FEE = 0.0215, 0.0003
-EXPIRY = pd.Timestamp("2024-02-16 08:00", tz="UTC")
 
 
-def test_call_expiring_out_of_the_money_keeps_the_premium() -> None:
-    row = step(run(FLAT, START, END, policy=sells(CALL)), "hold_to_expiry")
-    assert row["instrument"] == CALL
-    assert row["pnl_coin"] == pytest.approx(PREMIUM - FEE, abs=1e-12)
-    assert row["reward"] == pytest.approx((PREMIUM - FEE) * 10_000)
-    assert row["pnl_vs_hodl"] == pytest.approx(212.0)
-    assert row["label_end_time"] == EXPIRY
-    assert (row["legs"], row["fees_coin"]) == (1, FEE)
+def same(cell: str, worked: object) -> bool:
+    """A cell says what was worked out, to the decimals it shows."""
+    if isinstance(worked, float):
+        return float(cell) == pytest.approx(
+            worked, abs=1e-12 if "." in cell and len(cell.split(".")[1]) > 9 else 1e-9
+        )
+    return at(cell) == worked if isinstance(worked, pd.Timestamp) else cell == worked
 
 
-def test_call_expiring_above_strike_caps_gain() -> None:
-    frame = with_price(FLAT, "2024-02-16 07:00", "2024-02-16 08:00", 12_000.0)
-    row = step(run(frame, START, END, policy=sells(CALL)), "hold_to_expiry")
-    payoff = 1_500 / 12_000
-    cash = PREMIUM - FEE - payoff - 0.00015
-    assert row["pnl_coin"] == pytest.approx(cash, abs=1e-12)
-    assert row["reward"] == pytest.approx((1 + cash) * 12_000 - 10_000)
-    assert row["pnl_vs_hodl"] == pytest.approx(cash * 12_000)
-    assert row["reward"] <= 10_500 - 10_000 + PREMIUM * 12_000
+@pytest.mark.parametrize("name", CASES)
+def test_every_cell_of_the_table_follows_from_the_market(name: str) -> None:
+    for leg, worked in golden.worked(CASES[name]):
+        given = {
+            k: v for k, v in leg.items() if v and k not in ("case", "chain", "leg", "decision", "instrument")
+        }
+        assert given.keys() == worked.keys()
+        assert [k for k, v in given.items() if not same(v, worked[k])] == []
 
 
-def test_size_scales_everything_but_the_drawdown() -> None:
-    one, three = (
-        step(run(FLAT, START, END, policy=sells(CALL), size=s), "hold_to_expiry") for s in (1.0, 3.0)
+def test_a_chains_next_leg_is_decided_when_the_last_one_is_bought_back() -> None:
+    rows = golden.LEGS.to_dict("records")
+    for last, leg in pairwise(rows):
+        if leg["leg"] != "1":
+            assert (leg["case"], leg["chain"], leg["decision"]) == (
+                last["case"],
+                last["chain"],
+                last["exit_time"],
+            )
+            assert last["exit_reason"] == "take_profit"
+        else:
+            assert (leg["case"], leg["chain"]) != (last["case"], last["chain"])
+
+
+@cache
+def simulate(name: str) -> BacktestResult:
+    """The engine on the case's market; the policy sells what the table says, at each decision of the table."""
+    case = CASES[name]
+    picks = {at(leg["decision"]): leg["instrument"] for leg in case.legs}
+    eager = case.row["answers_beyond_the_table"] == "first offered"
+
+    def answer(step: DecisionStep) -> str | None:
+        offered = step.candidates["instrument"].tolist()
+        pick = picks.get(step.decision_time)
+        return pick if pick in offered else offered[0] if eager else None
+
+    return backtest.run_backtest(
+        klines=case.frame, fine_klines=case.frame, market=Market(case.row["underlying"], "1h"),
+        start=at(case.row["first_decision"]), end=at(case.row["last_decision"]) + pd.Timedelta(hours=1),
+        option_params=case.options(), params=case.params(), policy=Scripted(answer), mode=case.row["mode"],
+        exit_styles=[case.row["exit_style"]],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_engine_trades_the_legs_of_the_table(name: str) -> None:
+    case = CASES[name]
+    expected = [leg for leg in case.legs if leg["exit_reason"] != "failed"]
+    legs = simulate(case.name).legs
+    assert legs["instrument"].tolist() == [leg["instrument"] for leg in expected]
+    for leg, row in zip(legs.itertuples(), expected, strict=True):
+        size = golden.size(case)
+        first = next(x for x in expected if x["chain"] == row["chain"])
+        assert (leg.decision_time, leg.leg) == (at(first["decision"]), int(row["leg"]) - 1)
+        assert (leg.entry_time, leg.exit_time) == (at(row["entry_time"]), at(row["exit_time"]))
+        assert (leg.expiry, leg.strike) == (at(row["expiry"]), float(row["strike"]))
+        assert (leg.entry_spot, leg.exit_spot) == (float(row["entry_spot"]), float(row["exit_spot"]))
+        assert leg.entry_iv == pytest.approx(float(row["iv"]), abs=1e-12)
+        assert leg.exit_reason == row["exit_reason"]
+        assert leg.premium_coin == size * float(row["bid"]), "exactly on the tick"
+        cost = size * float(row["exit_price"])
+        assert leg.exit_cost_coin == (cost if row["exit_tick"] else pytest.approx(cost, abs=1e-9))
+        assert leg.entry_fee_coin == pytest.approx(float(row["entry_fee"]), abs=1e-12)
+        assert leg.exit_fee_coin == pytest.approx(float(row["exit_fee"]), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_engine_books_the_chains_of_the_table(name: str) -> None:
+    case = CASES[name]
+    steps = simulate(case.name).steps
+    firsts = [leg for leg in case.legs if leg["leg"] == "1"]
+    assert steps["decision_time"].tolist() == [at(leg["decision"]) for leg in firsts]
+    for taken, first in zip(steps.itertuples(), firsts, strict=True):
+        legs = [leg for leg in case.legs if leg["chain"] == first["chain"]]
+        assert taken.spot == float(first["spot"])
+        if legs[-1]["exit_reason"] == "failed":
+            assert (taken.action, taken.reason) == ("DO_NOTHING", "trade_simulation_failed")
+            assert (taken.reward, taken.pnl_vs_hodl, taken.pnl_coin, taken.legs) == (0, 0, 0, 0)
+            continue
+        assert (taken.action, taken.reason, taken.legs) == ("SELL_CALL", "sold", len(legs))
+        assert taken.instrument == first["instrument"]
+        assert taken.label_end_time == at(legs[-1]["exit_time"])
+        assert taken.pnl_coin == pytest.approx(float(legs[-1]["total_coin"]), abs=1e-9)
+        assert taken.reward == pytest.approx(float(legs[-1]["reward_usd"]), rel=1e-9, abs=1e-9)
+        assert taken.pnl_vs_hodl == pytest.approx(float(legs[-1]["pnl_vs_hodl_usd"]), rel=1e-9, abs=1e-9)
+        fees = sum(float(leg["entry_fee"]) + float(leg["exit_fee"]) for leg in legs)
+        assert taken.fees_coin == pytest.approx(fees, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_prices_ticks_and_fees_of_the_package_are_those_of_the_table(name: str) -> None:
+    case = CASES[name]
+    scale = golden.size(case) * case.settings.get("cost_multiplier", 1.0)
+    for leg in case.legs:
+        for side in ("", "exit_") if leg["exit_mark"] else ("",):
+            time = at(leg[f"{side or 'entry_'}time"])
+            call = {k: float(leg[f"{side}{k}"]) for k in ("forward", "iv")} | {"strike": float(leg["strike"])}
+            call["years"] = (at(leg["expiry"]) - time) / pd.Timedelta(days=365)
+            assert call_price_coin(**call) == pytest.approx(float(leg[f"{side}mark"]), abs=1e-9)
+            assert call_delta(**call) == pytest.approx(golden.normal(float(leg[f"{side}d1"])), abs=1e-9)
+        assert bid_on_tick(price_coin=float(leg["bid_before_tick"]), time=at(leg["entry_time"])) == float(
+            leg["bid"]
+        )
+        fee = trading_fee_coin(premium_coin=float(leg["bid"]), time=at(leg["entry_time"]))
+        assert scale * fee == pytest.approx(float(leg["entry_fee"]), abs=1e-12)
+        if leg["exit_reason"] == "take_profit":
+            # The table's cell of 0.000000000000 is a price above 0, and costs a tick.
+            wanted = max(float(leg["ask_before_tick"]), 1e-12)
+            assert ask_on_tick(price_coin=wanted, time=at(leg["exit_time"])) == float(leg["exit_price"])
+        if leg["exit_reason"] == "expired":
+            daily = at(leg["expiry"]).day_name() != "Friday"
+            fee = delivery_fee_coin(payoff_coin=float(leg["exit_price"]), daily=daily)
+            assert scale * fee == pytest.approx(float(leg["exit_fee"]), abs=1e-12)
+
+
+def test_an_expiry_that_is_monthly_and_weekly_is_listed_once() -> None:
+    offered = simulate("monthly_that_is_a_weekly").candidates
+    assert offered["instrument"].is_unique
+    assert (offered["expiry"] == at("2024-02-23 08:00")).sum() > 3
+
+
+def test_without_a_candidate_the_policy_is_not_asked() -> None:
+    case, seen = CASES["roll_without_a_candidate"], []
+    greedy = Scripted(lambda s: seen.append(s.decision_time) or s.candidates["instrument"].iloc[0])
+    settings = {**case.settings, "max_candidates": 200}
+    run(
+        case.frame, START, END, policy=greedy, options=case.options(), exit_styles=["tp_and_roll"], **settings
     )
-    for name in ("reward", "pnl_vs_hodl", "pnl_coin", "fees_coin"):
-        assert three[name] == pytest.approx(3 * one[name])
-    assert three["max_drawdown_pct"] == pytest.approx(one["max_drawdown_pct"])
+    assert seen == [at(START)]
+
+
+def test_book_that_lost_coins_sells_fewer_calls() -> None:
+    """The first chain costs 0.1343 coins; the second then is sold on the 0.8657 that are left."""
+    case = CASES["expiry_between_decisions"]
+    equity = simulate(case.name).equity.set_index("close_time")["equity_usd"]
+    totals = [float(leg["total_coin"]) for leg in case.legs]
+    left = 1 + totals[0]
+    assert equity[at("2024-02-12 08:00")] == pytest.approx(left * 12_000, rel=1e-9)
+    assert equity[at("2024-02-12 09:00")] == pytest.approx(left * 10_000, rel=1e-9)
+    leg = simulate(case.name).legs.iloc[-1]
+    mark = call_price_coin(forward=10_000, strike=leg["strike"], iv=0.8, years=7 / 8760)
+    sold = left * (leg["premium_coin"] - leg["entry_fee_coin"] - mark)
+    assert leg["expiry"] == at("2024-02-16 08:00")
+    assert equity.index[-1] == at("2024-02-16 01:00"), (
+        "the window ends with the second call open, at its mark"
+    )
+    assert equity.iloc[-1] == pytest.approx((left + sold) * 10_000, rel=1e-9)
 
 
 def test_drawdown_counts_from_the_value_at_the_decision() -> None:
-    frame = with_price(FLAT, "2024-02-16 07:00", "2024-02-16 08:00", 9_000.0)
+    """10,000 at the decision; deepest at the first close, of 9,000, when the call's mark is at its highest."""
+    frame = with_price(FLAT, START, "2024-03-25", 9_000.0)
     row = step(run(frame, START, END, policy=sells(CALL)), "hold_to_expiry")
-    assert row["max_drawdown_pct"] > 10.0 - 0.01
-    assert row["reward"] == pytest.approx(1.0212 * 9_000 - 10_000)
-
-
-def test_take_profit_buys_back_at_the_ask_and_stops_without_a_roll() -> None:
-    frame = with_price(FLAT, "2024-02-12 05:00", "2024-02-20", 9_600.0)
-    result = run(
-        frame,
-        START,
-        END,
-        policy=Scripted(lambda s: CALL if s.decision_time < EXPIRY - pd.Timedelta(days=5) else None),
-    )
-    row, leg = step(result, "tp_and_roll"), result.legs[result.legs["exit_style"] == "tp_and_roll"].iloc[0]
-    assert leg["exit_reason"] == "take_profit"
-    assert leg["exit_cost_coin"] <= 0.2 * PREMIUM
-    assert leg["exit_time"] == row["label_end_time"] < EXPIRY
-    exit_fee = min(0.0003, 0.125 * leg["exit_cost_coin"])
-    assert leg["exit_fee_coin"] == pytest.approx(exit_fee, abs=1e-15)
-    assert row["pnl_coin"] == pytest.approx(PREMIUM - FEE - leg["exit_cost_coin"] - exit_fee, abs=1e-12)
-    assert row["pnl_vs_hodl"] == pytest.approx(row["pnl_coin"] * 9_600)
-    assert row["legs"] == 1
-
-
-def test_roll_sells_the_next_call_at_the_open_after_the_buy_back() -> None:
-    frame = with_price(FLAT, "2024-02-12 05:00", "2024-03-20", 9_600.0)
-    result = run(frame, START, END, policy=sells(CALL, "BTC-23FEB24-10000-C"), exit_styles=["tp_and_roll"])
-    legs, row = result.legs, step(result, "tp_and_roll")
-    assert legs["instrument"].tolist() == [CALL, "BTC-23FEB24-10000-C"]
-    assert legs["entry_time"].iloc[1] == legs["exit_time"].iloc[0]
-    cash = legs["premium_coin"] - legs["entry_fee_coin"] - legs["exit_cost_coin"] - legs["exit_fee_coin"]
-    assert row["pnl_coin"] == pytest.approx(cash.sum(), abs=1e-15)
-    assert row["label_end_time"] == legs["exit_time"].iloc[1] > EXPIRY
-    assert row["legs"] == 2
-
-
-def test_no_new_leg_after_the_first_expiry_nor_beyond_max_rolls() -> None:
-    frame = with_price(FLAT, "2024-02-10 05:00", "2024-02-12 05:00", 9_300.0)
-    frame = with_price(frame, "2024-02-12 05:00", "2024-02-14 05:00", 8_600.0)
-    frame = with_price(frame, "2024-02-14 05:00", "2024-03-25", 8_000.0)
-    greedy = Scripted(lambda s: s.candidates["instrument"].iloc[-1] if len(s.candidates) else None)
-    many = run(frame, START, END, policy=greedy, exit_styles=["tp_and_roll"], max_rolls=3, max_dte_days=8.0)
-    first = many.legs["expiry"].iloc[0]
-    assert 2 <= len(many.legs) <= 4
-    assert (many.legs["entry_time"] < first).all()
-    once = run(frame, START, END, policy=greedy, exit_styles=["tp_and_roll"], max_rolls=0, max_dte_days=8.0)
-    assert len(once.legs) == 1
-
-
-def test_missing_delivery_price_fails_the_trade() -> None:
-    frame = without(FLAT, "2024-02-16 07:00", "2024-02-16 08:00")
-    result = run(frame, START, END, policy=sells(CALL), exit_styles=["hold_to_expiry"])
-    row = step(result, "hold_to_expiry")
-    assert (row["action"], row["reason"], row["reward"]) == ("DO_NOTHING", "trade_simulation_failed", 0.0)
-    assert row["label_end_time"] == row["decision_time"]
-    candidate = result.candidates.set_index("instrument").loc[CALL]
-    assert (candidate["sellable"], candidate["chosen"]) == (0, 0)
-    assert pd.isna(candidate["reward_if_sold"])
-    assert len(result.legs) == 0
-
-
-def test_missing_marks_change_nothing_in_a_flat_market() -> None:
-    frame = without(FLAT, "2024-02-12 03:00", "2024-02-12 09:00")
-    whole, gap = (step(run(f, START, END, policy=sells(CALL)), "hold_to_expiry") for f in (FLAT, frame))
-    assert whole["reward"] == gap["reward"]
+    mark = call_price_coin(forward=9_000, strike=10_500, iv=0.8, years=151 / 8760)
+    value = (1 + 0.0215 - 0.0003 - mark) * 9_000
+    assert row["max_drawdown_pct"] == pytest.approx(100 * (10_000 - value) / 10_000, rel=1e-9)
 
 
 @pytest.mark.parametrize(("until", "reason"), [("06:00", "sold"), ("07:00", "trade_simulation_failed")])
@@ -126,44 +201,27 @@ def test_fill_waits_six_hours_at_most(until: str, reason: str) -> None:
     assert row["reason"] == reason
 
 
-def test_fill_reprices_at_the_open_after_the_decision() -> None:
-    frame = FLAT.copy()
-    frame.loc[frame["open_time"] == pd.Timestamp(START, tz="UTC"), ["open", "high"]] = 10_200.0
-    leg = run(frame, START, END, policy=sells(CALL)).legs.iloc[0]
-    assert leg["entry_spot"] == 10_200.0
-    assert leg["premium_coin"] > PREMIUM
-
-
 def test_chain_that_outlives_the_candles_fails() -> None:
     frame = FLAT[FLAT["close_time"] <= pd.Timestamp("2024-02-16 07:00", tz="UTC")]
     row = step(run(frame, START, END, policy=sells(CALL)), "hold_to_expiry")
     assert row["reason"] == "trade_simulation_failed"
 
 
-def test_small_premium_pays_the_capped_fee_and_dailies_deliver_free() -> None:
-    frame = with_price(FLAT, "2024-02-12 07:00", "2024-02-12 08:00", 12_000.0)
-    settings = {"min_dte_days": 0.0, "max_dte_days": 3.0, "min_delta": 0.01}
-    result = run(frame, START, END, policy=sells("BTC-12FEB24-11200-C", "BTC-12FEB24-11000-C"), **settings)
-    leg = result.legs[result.legs["exit_style"] == "hold_to_expiry"].iloc[0]
-    assert leg["premium_coin"] < 0.0024
-    assert leg["entry_fee_coin"] == pytest.approx(0.125 * leg["premium_coin"], abs=1e-15)
-    assert leg["exit_fee_coin"] == 0.0
-    assert leg["exit_cost_coin"] == pytest.approx((12_000 - leg["strike"]) / 12_000)
+def test_unsettled_candidate_has_no_outcome() -> None:
+    result = simulate("gap_at_expiry")
+    candidate = result.candidates.set_index("instrument").loc[CALL]
+    assert (candidate["sellable"], candidate["chosen"]) == (0, 0)
+    assert candidate[["reward_if_sold", "pnl_vs_hodl_if_sold", "max_drawdown_pct_if_sold"]].isna().all()
+    assert candidate["label_end_time"] == candidate["expiry"]
 
 
-def test_old_fees_and_coarse_ticks_hold_in_their_time() -> None:
-    frame = flat_candles("2020-06-20", "2020-09-01")
-    leg = run(frame, "2020-07-11", "2020-07-12", policy=sells("BTC-17JUL20-10500-C")).legs.iloc[0]
-    assert leg["premium_coin"] == PREMIUM
-    assert leg["entry_fee_coin"] == 0.0004
-
-
-def test_ethereum_has_its_own_spread() -> None:
-    """Half-spread at delta 0.3408: 3.25 % - 0.408 * 1.3 % = 2.72 %, doubled 5.44 %: 0.022602 * 0.9456 = 0.02137."""
-    frame = flat_candles("2024-01-20", "2024-03-25", 2_000.0)
-    result = run(frame, START, END, policy=sells("ETH-16FEB24-2100-C"), underlying="ETH", cost_multiplier=2.0)
-    row = step(result, "hold_to_expiry")
-    assert row["pnl_coin"] == pytest.approx(0.0210 - 0.0006, abs=1e-12)
+def test_size_scales_everything_but_the_drawdown() -> None:
+    one, three = (
+        step(run(FLAT, START, END, policy=sells(CALL), size=s), "hold_to_expiry") for s in (1.0, 3.0)
+    )
+    for name in ("reward", "pnl_vs_hodl", "pnl_coin", "fees_coin"):
+        assert three[name] == pytest.approx(3 * one[name])
+    assert three["max_drawdown_pct"] == pytest.approx(one["max_drawdown_pct"])
 
 
 def test_never_selling_is_holding_the_coins() -> None:

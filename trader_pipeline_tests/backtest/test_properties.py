@@ -1,4 +1,7 @@
-"""What holds on any market: no look-ahead, independence of windows and order, accounting, bounds, same bytes."""
+"""What holds on one market, in detail: tables, no look-ahead, chains and their legs, the same bytes again.
+
+What holds on any market is in `test_invariants`.
+"""
 
 import json
 
@@ -17,13 +20,11 @@ from trader_pipeline.backtest import (
 from trader_pipeline.options import OptionParams, build_option_chain
 from trader_pipeline.schema import Market, conform
 from trader_pipeline.schema.tables import BACKTEST_LEGS, BACKTEST_STEPS, CANDIDATE_OUTCOMES
+from trader_pipeline_tests.backtest.partitions import FRAME, THRESHOLD
 from trader_pipeline_tests.backtest.runs import Scripted, run
-from trader_pipeline_tests.options.markets import at, random_candles
+from trader_pipeline_tests.options.markets import at
 
-FRAME = random_candles(11, "2024-01-01", 24 * 130)
 START, END = "2024-02-05", "2024-03-16"
-THRESHOLD = 6.8
-"""About the median of the best scores on these candles, so that the teacher sells at times and declines at others."""
 FRAMES = ("steps", "legs", "candidates", "equity")
 
 
@@ -89,12 +90,6 @@ def test_candidates_are_quoted_alike_in_the_option_chain(teacher: BacktestResult
         assert (both[name] == both[f"{name}_chain"]).all()
 
 
-def test_oracle_is_never_below_the_teacher(teacher: BacktestResult) -> None:
-    keys = ["decision_time", "exit_style"]
-    oracle = teacher.candidates.groupby(keys)["pnl_vs_hodl_if_sold"].max().clip(lower=0)
-    assert (oracle >= teacher.steps.set_index(keys)["pnl_vs_hodl"].reindex(oracle.index) - 1e-12).all()
-
-
 def test_chains_add_up_from_their_legs(teacher: BacktestResult) -> None:
     keys = ["decision_time", "exit_style"]
     legs = teacher.legs.assign(
@@ -115,29 +110,10 @@ def test_chains_add_up_from_their_legs(teacher: BacktestResult) -> None:
     assert np.allclose(sold["reward"] - sold["pnl_vs_hodl"], last - sold["spot"])
 
 
-def test_upside_is_capped_at_strike_plus_premium(teacher: BacktestResult) -> None:
-    held = teacher.legs[teacher.legs["exit_style"] == "hold_to_expiry"].set_index("decision_time")
-    steps = (
-        teacher.steps[teacher.steps["exit_style"] == "hold_to_expiry"]
-        .set_index("decision_time")
-        .loc[held.index]
-    )
-    premium_usd = held["premium_coin"] * held["exit_spot"]
-    assert (steps["reward"] + steps["spot"] <= held["strike"] + premium_usd + 1e-9).all()
-    assert (steps["pnl_vs_hodl"] <= premium_usd).all()
-
-
 def test_same_input_gives_the_same_bytes(teacher: BacktestResult, book: BacktestResult) -> None:
     for first, second in ((teacher, simulate()), (book, simulate(mode="sequential"))):
         for name in FRAMES:
             pd.testing.assert_frame_equal(getattr(first, name), getattr(second, name), check_exact=True)
-
-
-def test_splitting_the_window_changes_nothing(teacher: BacktestResult) -> None:
-    parts = [simulate(end="2024-02-20"), simulate(start="2024-02-20")]
-    for name in ("steps", "legs", "candidates"):
-        joined = pd.concat([getattr(p, name) for p in parts], ignore_index=True)
-        pd.testing.assert_frame_equal(joined, getattr(teacher, name), check_exact=True)
 
 
 def test_earlier_candles_beyond_the_warm_up_change_nothing(teacher: BacktestResult) -> None:
@@ -196,17 +172,6 @@ def test_teacher_asked_step_by_step_equals_the_teacher_in_the_kernel(mode: str) 
         )
 
 
-def test_teachers_answer_does_not_depend_on_the_order_of_candidates() -> None:
-    steps = []
-    simulate(policy=Scripted(lambda s: steps.append(s)), end="2024-02-15")
-    generator = np.random.default_rng(0)
-    for policy in (TeacherPolicy(6.0), AlwaysPolicy(), RandomPolicy(3)):
-        for step in steps:
-            shuffled = step.candidates.iloc[generator.permutation(len(step.candidates))]
-            changed = type(step)(**{**vars(step), "candidates": shuffled})
-            assert policy.decide(changed) == policy.decide(step)
-
-
 def test_sequential_book_has_one_open_chain_at_a_time(book: BacktestResult) -> None:
     for _, part in book.steps.groupby("exit_style"):
         ends = part["label_end_time"].cummax().shift()
@@ -219,18 +184,6 @@ def test_sequential_steps_are_those_of_independent_mode(
     keys = ["decision_time", "exit_style"]
     alike = teacher.steps.set_index(keys).loc[book.steps.set_index(keys).index].reset_index()
     pd.testing.assert_frame_equal(alike[book.steps.columns], book.steps, check_exact=True)
-
-
-def test_equity_is_coins_times_price_where_no_call_is_open(book: BacktestResult) -> None:
-    for style, part in book.equity.groupby("exit_style"):
-        sold = book.steps[(book.steps["exit_style"] == style) & (book.steps["action"] == "SELL_CALL")]
-        coins = 1.0
-        for row in sold.itertuples():
-            coins += min(1.0, coins) * row.pnl_coin
-            at_end = part[part["close_time"] == row.label_end_time].iloc[0]
-            assert at_end["equity_usd"] == pytest.approx(coins * at_end["hodl_usd"], rel=1e-12)
-        assert (part["equity_usd"] > 0).all()
-        assert part["equity_usd"].iloc[0] == part["hodl_usd"].iloc[0]
 
 
 def test_never_is_hodl_and_always_sells() -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from trader_pipeline.backtest.page.markup import Field as TableField
+from trader_pipeline.backtest.page.markup import table
 from trader_pipeline.evaluation.overview import comparisons, label_balance, verdicts
 from trader_pipeline.evaluation.report import write_report
 from trader_pipeline.evaluation.report.findings import best_trivial, build_findings
-from trader_pipeline.evaluation.report.page import Field as TableField
-from trader_pipeline.evaluation.report.page import link_list, table
+from trader_pipeline.evaluation.report.page import link_list
 from trader_pipeline.evaluation.report.plots import differences_figure, equity_figure
 from trader_pipeline.schema.tables import KLINES, POLICY_EQUITY, VOLATILITY_INDEX, WINDOW_QUOTES
 from trader_pipeline.store import TableStore
@@ -213,7 +214,7 @@ def test_empty_equity_of_a_run_without_sequential_backtest(tmp_path: Path) -> No
 def test_candles_chart_shows_trades_windows_and_held_out_steps(report: Page) -> None:
     figure = report.charts["chart-candles-btc-1h"]
     by_name = {trace.get("name"): trace for trace in figure["data"]}
-    assert by_name["daily candle"]["x"][0] == "2021-01-01 00:00"
+    assert by_name["candle"]["x"][0] == "2021-01-01 00:00"
     won, lost = by_name["paper trade that beat HODL"], by_name["paper trade that did not"]
     assert (won["x"], won["y"]) == (["2021-01-04 00:00"], [40_000.0])
     assert (lost["x"], lost["y"]) == (["2021-01-10 00:00"], [42_000.0])

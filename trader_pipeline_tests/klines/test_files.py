@@ -207,9 +207,9 @@ LONG = (BINANCE * 400).encode()
 @pytest.mark.parametrize(
     ("name", "whole"),
     [
-        ("BTCUSDT-1h.csv.gz", gzip.compress(LONG)),
+        ("BTCUSDT-1h.csv.gz", gzip.compress(LONG, mtime=0)),
         ("BTCUSDT-1h.zip", _zip_of(LONG)),
-        ("BTC_USDT-1h.json.gz", gzip.compress(b"[[1,1,1,1,1,1]]" * 200)),
+        ("BTC_USDT-1h.json.gz", gzip.compress(b"[[1,1,1,1,1,1]]" * 200, mtime=0)),
     ],
 )
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "emptied"])

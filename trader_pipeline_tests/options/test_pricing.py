@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trader_pipeline.options import black76, call_delta, call_price_coin, implied_volatility, pricing
+from trader_pipeline.options import (
+    black76,
+    call_delta,
+    call_price_coin,
+    implied_volatility,
+    pricing,
+    vector76,
+    vector_math,
+)  # fmt: skip
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vollib's own, on import
@@ -144,42 +152,6 @@ def test_at_the_money_price_is_the_textbook_approximation():
     assert price == pytest.approx(0.4 * 0.5 * 0.1, rel=0.01)
 
 
-def test_coefficients_are_those_of_a_chebyshev_fit():
-    with mpmath.workdps(50):
-        for power_series, found in (
-            (_fit(_scaled_mills), black76.MILLS),
-            (_fit(_scaled_slope), black76.SLOPE),
-        ):
-            np.testing.assert_array_equal(np.array(power_series, float), found)
-
-
-def _fit(function, nodes=60):
-    """Power series in u of the interpolant's first 28 Chebyshev terms."""
-    angles = [mpmath.pi * (2 * i + 1) / (2 * nodes) for i in range(nodes)]
-    values = [function(mpmath.cos(angle)) for angle in angles]
-    result, lower, current = [mpmath.mpf(0)] * 28, [mpmath.mpf(0)], [mpmath.mpf(1)]
-    for k in range(28):
-        term = mpmath.fsum(v * mpmath.cos(k * angle) for v, angle in zip(values, angles, strict=True))
-        term *= mpmath.mpf(2 if k else 1) / nodes
-        result = [r + term * c for r, c in itertools.zip_longest(result, current, fillvalue=0)]
-        factor = 2 if k else 1
-        following = [mpmath.mpf(0), *(factor * c for c in current)]
-        following = [f - lo for f, lo in itertools.zip_longest(following, lower, fillvalue=0)]
-        lower, current = current, following
-    return result
-
-
-def _scaled_mills(u):
-    z = 4 * (1 + u) / (1 - u)
-    return (z + 4) * mpmath.sqrt(mpmath.pi / 2) * mpmath.exp(z * z / 2) * mpmath.erfc(z / mpmath.sqrt(2))
-
-
-def _scaled_slope(u):
-    z = 4 * (1 + u) / (1 - u)
-    with mpmath.workdps(80):  # 1 - z R(z) cancels
-        return (z + 4) ** 2 * (1 - z * _scaled_mills(u) / (z + 4))
-
-
 def test_prices_and_greeks_on_the_grid_are_exact_to_twelve_digits():
     markets = [(FORWARD, FORWARD * ratio, iv, years, kind) for ratio, iv, years, kind in GRID]
     truth = [exact(*market) for market in markets]
@@ -204,27 +176,20 @@ def test_where_vollib_loses_digits_the_exact_value_decides():
     assert relative_errors([ours(*market)], [truth]).max() < 1e-12
 
 
-def test_time_values_in_the_wings_are_exact_to_twelve_digits():
+def test_prices_in_the_wings_are_exact_to_twelve_digits():
     strike, iv, years, _ = wings(seed=1, count=1_500)
-    found = [
-        [black76.time_value(FORWARD, k, v * math.sqrt(t))] for k, v, t in zip(strike, iv, years, strict=True)
-    ]
-    truth = [
-        [exact(FORWARD, *market, "call" if market[0] > FORWARD else "put")[0] / FORWARD]
-        for market in zip(strike, iv, years, strict=True)
-    ]
-    assert relative_errors(found, truth).max() < 1e-12
-    calls = call_price_coin(forward=FORWARD, strike=strike, iv=iv, years=years)[:, None]
-    truth = [[exact(FORWARD, *market, "call")[0] / FORWARD] for market in zip(strike, iv, years, strict=True)]
-    assert relative_errors(calls, truth).max() < 1e-12
+    for kinds in (np.where(strike > FORWARD, "call", "put"), np.full(strike.size, "call")):
+        market = {"strike": strike, "iv": iv, "years": years, "option_type": kinds}
+        found = pricing.option_price_coin(forward=FORWARD, **market)[:, None]
+        truth = [[exact(FORWARD, *one)[0] / FORWARD] for one in zip(*market.values(), strict=True)]
+        assert relative_errors(found, truth).max() < 1e-12
 
 
 @pytest.mark.parametrize("side", [1 - 1e-9, 1 + 1e-9])
 def test_the_formulas_agree_where_one_takes_over_from_the_next(side):
-    """Deviation 0.04, d1 = -2, t = 0.1 and a = t: just before and just after."""
-    for deviation, away in (
-        (0.04 * side, 0.5), (0.3, 2.15 * side), (0.2 * side, 4.0), (0.2 * side, 30.0), (0.8, 0.4 * side),
-    ):  # fmt: skip
+    """In `vector76._tails` at a - t = -1/256: just before and just after."""
+    for deviation in (0.01, 0.3, 4.0):
+        away = (0.5 * deviation + vector_math.TAIL_FROM) * side
         for strike in (math.exp(away * deviation), math.exp(-away * deviation)):
             for kind in TYPES:
                 market = 1.0, strike, deviation, 1.0, kind
@@ -259,9 +224,9 @@ def test_implied_volatility_takes_at_most_five_evaluations():
     deviation = 10 ** rng.uniform(-5, 1.2, distance.size)
     steps = []
     for x, s in zip(distance, deviation, strict=True):
-        share, rest, _ = black76.time_share(x, s)
+        share, rest, _ = vector76.time_share(x, s)
         if share > 1e-300 and rest > 0:
-            steps.append(black76._solve(x, share, rest)[1])
+            steps.append(black76.solve(x, share, rest)[1])
     assert len(steps) > 8_000
     assert max(steps) <= 5
     assert np.median(steps) <= 2

@@ -9,24 +9,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from trader_pipeline.backtest.page.markup import Field, chart, details, paragraph, subheading, table
+from trader_pipeline.backtest.page.plots import figure_json
 from trader_pipeline.evaluation.adapter import ADAPTER
 from trader_pipeline.evaluation.overview import book_table, comparisons, held_out_table, losses, verdicts
 from trader_pipeline.evaluation.report.findings import build_findings
-from trader_pipeline.evaluation.report.page import (
-    Field,
-    chart,
-    details,
-    findings_list,
-    paragraph,
-    subheading,
-    table,
-)
-from trader_pipeline.evaluation.report.plots import (
-    differences_figure,
-    equity_figure,
-    figure_json,
-    loss_figure,
-)
+from trader_pipeline.evaluation.report.page import findings_list
+from trader_pipeline.evaluation.report.plots import differences_figure, equity_figure, loss_figure
 from trader_pipeline.evaluation.report.source import Source
 from trader_pipeline.schema.tables import POLICY_EQUITY, POLICY_METRICS, TRAINING_LOG
 

@@ -6,24 +6,13 @@ from collections.abc import Hashable, Mapping
 from html import escape
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from trader_pipeline.evaluation.report.plots import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    RED,
-    base_figure,
-    faint,
-    minutes,
-)
+from trader_pipeline.backtest.page.plots import GREEN, INK, RED, minutes
+from trader_pipeline.backtest.page.trades_plot import market_figure
 
 Span = tuple[pd.Timestamp, pd.Timestamp]
-_REGIMES = {"bull": (BLUE, 0.13), "chop": (GREY, 0.16), "dump": (ORANGE, 0.20)}
 
 
 def candles_figure(
@@ -37,17 +26,7 @@ def candles_figure(
         windows: REGIME_WINDOWS; may be empty.
         held_out: first and last held-out decision.
     """
-    figure = base_figure(y_title="USD per coin, log")
-    figure.add_trace(
-        go.Candlestick(
-            x=minutes(daily["open_time"]),
-            **{name: daily[name].to_numpy() for name in ("open", "high", "low", "close")},
-            name="daily candle",
-            increasing={"line": {"color": "#4b5563", "width": 1}, "fillcolor": "#ffffff"},
-            decreasing={"line": {"color": "#4b5563", "width": 1}, "fillcolor": "#4b5563"},
-        )
-    )
-    _add_windows(figure, windows)
+    figure = market_figure(daily, windows)
     for title, own, colour, symbol in (
         ("paper trade that beat HODL", trades[trades["pnl_pct"] > 0], GREEN, "triangle-down"),
         ("paper trade that did not", trades[trades["pnl_pct"] <= 0], RED, "x"),
@@ -68,27 +47,7 @@ def candles_figure(
             "font": {"size": 11},
         }
         figure.add_annotation(x=at, y=1, yref="paper", **words)
-    figure.update_yaxes(
-        type="log", tickformat="~s", tickvals=_price_ticks(daily["low"].min(), daily["high"].max())
-    )
-    ends = minutes(daily["open_time"].iloc[[0, -1]])
-    figure.update_xaxes(rangeslider_visible=False, range=ends)
     return figure
-
-
-def _add_windows(figure: go.Figure, windows: pd.DataFrame) -> None:
-    for window in windows.itertuples():
-        colour, opacity = _REGIMES[str(window.label)]
-        figure.add_shape(
-            type="rect", x0=f"{window.start:%Y-%m-%d}", x1=f"{window.end:%Y-%m-%d}", y0=0, y1=1, yref="paper",
-            fillcolor=colour, opacity=opacity, line_width=0, layer="below",
-        )  # fmt: skip
-    for label, (colour, opacity) in _REGIMES.items():
-        if (windows["label"] == label).any():
-            marker = {"symbol": "square", "size": 12, "color": faint(colour, 2 * opacity)}
-            figure.add_trace(
-                go.Scatter(x=[None], y=[None], mode="markers", name=f"{label} (hindsight)", marker=marker)
-            )
 
 
 def _add_trades(figure: go.Figure, trades: pd.DataFrame, title: str, colour: str, symbol: str) -> None:
@@ -124,10 +83,3 @@ def _trade_text(row: Mapping[Hashable, Any]) -> str:
         f"{row['entry_ts']:%Y-%m-%d %H:%M} to {row['exit_ts']:%Y-%m-%d %H:%M}\n"
         f"P&L against HODL {row['pnl_pct']:+.2f} % of the coin{judged}"
     ).replace("\n", "<br>")
-
-
-def _price_ticks(low: float, high: float) -> list[float]:
-    """Round prices between `low` and `high`, finer where they are close; plotly's own log ticks leave out too many."""
-    steps = (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
-    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    return [tick for power in powers for step in steps if low <= (tick := step * 10.0**power) <= high]

@@ -11,20 +11,19 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from trader_pipeline.evaluation.overview import label_balance
-from trader_pipeline.evaluation.report.candles_plot import Span, candles_figure
-from trader_pipeline.evaluation.report.page import (
+from trader_pipeline.backtest.page.markup import (
     Field,
-    bars,
     chart,
     details,
-    link_list,
     paragraph,
     preformatted,
     subheading,
     table,
 )
-from trader_pipeline.evaluation.report.plots import figure_json, pnl_figure
+from trader_pipeline.backtest.page.plots import figure_json, pnl_figure
+from trader_pipeline.evaluation.overview import label_balance
+from trader_pipeline.evaluation.report.candles_plot import Span, candles_figure
+from trader_pipeline.evaluation.report.page import bars, link_list
 from trader_pipeline.evaluation.report.source import Source
 from trader_pipeline.klines import resample_klines
 from trader_pipeline.schema import Market

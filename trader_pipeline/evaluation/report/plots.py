@@ -1,4 +1,4 @@
-"""The report's charts as plotly figures, and their JSON. Same frames, same JSON.
+"""The charts that only the report has, as plotly figures. Same frames, same JSON.
 
 Belongs here: how a frame is drawn. Does not belong here: reading tables (the sections) or markup (`page`).
 Colours are Okabe and Ito's, told apart by most colour-blind readers, and never alone: shapes, dashes, names go along.
@@ -6,17 +6,25 @@ Colours are Okabe and Ito's, told apart by most colour-blind readers, and never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY, INK = (
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#1c2330",
-)  # fmt: skip
+from trader_pipeline.backtest.page.plots import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    base_figure,
+    decorate,
+    minutes,
+)
+
+PINK, SKY = "#cc79a7", "#56b4e9"
 _POLICIES = {
     "adapter": (BLUE, 4.0, "solid"), "base model": (PINK, 1.8, "dash"), "teacher": (GREEN, 2.6, "solid"),
     "never": (INK, 1.2, "dash"), "always": (ORANGE, 1.6, "dashdot"), "random": (GREY, 1.4, "dot"),
@@ -32,7 +40,7 @@ def equity_figure(equity: pd.DataFrame) -> go.Figure:
         equity: rows of POLICY_EQUITY.
     """
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.58, 0.42])
-    _style(figure)
+    decorate(figure)
     daily = _daily_marks(equity)
     for i, policy in enumerate(sorted(daily["policy"].unique(), key=_policy_order)):
         own = daily[daily["policy"] == policy]
@@ -77,36 +85,6 @@ def loss_figure(log: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def pnl_figure(pnl: Mapping[str, np.ndarray]) -> go.Figure:
-    """Distribution of P&L against HODL per exit style, in shares of its sales; outer 1 % of each side in the edge bins.
-
-    Args:
-        pnl: percent of the coin, one array an exit style.
-    """
-    figure = base_figure(y_title="share of sales", x_title="P&L against HODL, % of coin")
-    low, high = np.quantile(np.concatenate(list(pnl.values())), [0.01, 0.99])
-    edges = np.linspace(low, high if high > low else low + 1, 61)
-    for (style, values), colour, dash in zip(
-        pnl.items(), (BLUE, RED, GREEN), ("solid", "dot", "dash"), strict=False
-    ):
-        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-        figure.add_trace(
-            go.Scatter(
-                x=edges,
-                y=np.append(counts, 0) / len(values),
-                mode="lines",
-                name=escape(style),
-                line={"color": colour, "shape": "hv", "width": 1.8, "dash": dash},
-                fill="tozeroy",
-                fillcolor=faint(colour, 0.12),
-                hovertemplate="from %{x:.2f} %: %{y:.1%}",
-            )
-        )
-    figure.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dash"})
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
-    return figure
-
-
 def differences_figure(compared: pd.DataFrame) -> go.Figure:
     """Mean difference of P&L per decision with its bootstrap interval, a line each; one on both sides of 0 is a tie.
 
@@ -134,48 +112,6 @@ def differences_figure(compared: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def figure_json(figure: go.Figure) -> str:
-    """The figure as JSON by the standard library's encoder, so that no optional package changes a byte."""
-    return str(figure.to_json(engine="json"))
-
-
-def base_figure(*, y_title: str = "", x_title: str = "") -> go.Figure:
-    figure = go.Figure()
-    _style(figure)
-    figure.update_xaxes(title_text=x_title)
-    figure.update_yaxes(title_text=y_title)
-    return figure
-
-
-def _style(figure: go.Figure) -> None:
-    """A light card whatever the page's scheme; the legend under the chart, where it fits a phone."""
-    figure.update_layout(
-        template=go.layout.Template(),
-        paper_bgcolor="#ffffff",
-        plot_bgcolor="#ffffff",
-        font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
-        margin={"l": 56, "r": 16, "t": 26, "b": 40},
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 0,
-            "yref": "container",
-            "yanchor": "bottom",
-        },
-        hoverlabel={"bgcolor": "#ffffff", "font": {"color": INK}},
-    )
-    axis = {
-        "gridcolor": "#e8ebf0",
-        "linecolor": "#c3c9d3",
-        "showline": True,
-        "zeroline": False,
-        "automargin": True,
-    }
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-
-
 def _daily_marks(equity: pd.DataFrame) -> pd.DataFrame:
     """The last mark of each UTC day; one at midnight belongs to the day that it ends."""
     day = (equity["close_time"] - pd.Timedelta(microseconds=1)).dt.floor("D")
@@ -185,12 +121,3 @@ def _daily_marks(equity: pd.DataFrame) -> pd.DataFrame:
 def _policy_order(policy: str) -> tuple[int, str]:
     known = list(_POLICIES)
     return (known.index(policy) if policy in known else len(known), policy)
-
-
-def minutes(times: pd.Series) -> list[str]:
-    return list(times.dt.strftime("%Y-%m-%d %H:%M"))
-
-
-def faint(colour: str, opacity: float) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity:g})"

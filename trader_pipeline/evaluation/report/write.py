@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from trader_pipeline.backtest.page.markup import section
 from trader_pipeline.evaluation.overview import run_manifests
 from trader_pipeline.evaluation.report import adapter_sections, data_sections
-from trader_pipeline.evaluation.report.page import page, section
+from trader_pipeline.evaluation.report.page import page
 from trader_pipeline.evaluation.report.source import Source
 from trader_pipeline.schema.tables import KLINES, VOLATILITY_INDEX, WINDOW_QUOTES
 from trader_pipeline.store import Manifest, TableStore, write_atomic
