@@ -5,6 +5,7 @@ Belongs here: units, names and reasons per row. No simulation.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -108,11 +109,14 @@ def _results(sim: Simulation, outcomes: Outcomes, step: np.ndarray) -> dict[str,
 
 
 def _names(sim: Simulation, expiry: np.ndarray, strike: np.ndarray) -> list[str]:
+    """Names of calls; each distinct one is spelled once."""
     underlying, expiries = sim.run.underlying, sim.run.prepared.expiries
-    return [
-        instrument_name(underlying=underlying, expiry=expiries[int(e)].time, strike=k)
-        for e, k in zip(expiry, strike, strict=True)
-    ]
+
+    @cache
+    def name(e: int, k: float) -> str:
+        return instrument_name(underlying=underlying, expiry=expiries[e].time, strike=k)
+
+    return [name(e, k) for e, k in zip(expiry.tolist(), strike.tolist(), strict=True)]
 
 
 def legs_frame(sim: Simulation) -> pd.DataFrame:
@@ -197,14 +201,14 @@ def equity_frame(sim: Simulation) -> pd.DataFrame:
     for style in sim.styles:
         closes, book, hodl = style_equity(sim, style)
         parts.append(_equity(closes, style.exit_style, book, hodl))
-    return pd.concat(parts, ignore_index=True)
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
 def _equity(closes: np.ndarray, exit_style: str, book: np.ndarray, hodl: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "close_time": utc_times(closes),
-            "exit_style": pd.Series([exit_style] * len(closes), dtype=object),
+            "exit_style": exit_style,
             "equity_usd": book,
             "hodl_usd": hodl,
         }

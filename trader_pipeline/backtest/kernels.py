@@ -39,7 +39,7 @@ from trader_pipeline.backtest.picks import (
     picked_call,
     read_pick,
 )
-from trader_pipeline.options.jit import kernel
+from trader_pipeline.options.jit import inlined_kernel, kernel
 from trader_pipeline.options.kernels import Grid
 from trader_pipeline.options.slices import Call, Path, mark_path
 
@@ -78,14 +78,14 @@ class Chains(NamedTuple):
     legs: np.ndarray
 
 
-@kernel
+@inlined_kernel
 def _store(c: int, chain: Chain, chains: Chains) -> None:
     chains.status[c], chains.candle[c], chains.end_time[c] = chain.status, chain.candle, chain.end_time
     chains.end_price[c], chains.cash[c], chains.fees[c] = chain.end_price, chain.cash, chain.fees
     chains.peak[c], chains.drawdown[c] = chain.peak, chain.drawdown
 
 
-@kernel
+@inlined_kernel
 def _load(c: int, chains: Chains) -> Chain:
     return Chain(
         chains.status[c], chains.candle[c], chains.end_time[c], chains.end_price[c], chains.cash[c], chains.fees[c],
@@ -98,7 +98,7 @@ def _call_of(c: int, calls: Calls) -> Call:
     return Call(calls.expiry[c], calls.strike[c], calls.iv_ratio[c], calls.bid_share[c], calls.basis[c])
 
 
-@kernel
+@inlined_kernel
 def _settle(c: int, chain: Chain, latest: int, chains: Chains, rules: Rules) -> None:
     if chain.status != UNFILLED:
         chains.legs[c] += 1

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trader_pipeline.options.jit import kernel
+from trader_pipeline.options.jit import extremes_kernel, inlined_kernel, kernel
 from trader_pipeline.options.kernels import (
     Shelf,
     ask_price,
     bid_price,
     delivery_fee,
     floor_tick,
+    least_price,
     spread_share,
     trading_fee,
 )
@@ -29,6 +30,8 @@ OPEN, SETTLED, FAILED, BOUGHT, UNFILLED, ASKS = -1, 0, 1, 2, 3, 4
 sold; of a book: waits for the policy's answer."""
 _PRICE_SLACK = 1e-12
 """Prices are multiples of 0.0001 coin; this only absorbs the last bits of `(1 - take_profit) * premium`."""
+_BLOCK = 32
+"""Closes looked at together."""
 LEG_FIELDS = (
     "expiry", "strike", "iv_ratio", "basis", "entry_time", "entry_spot", "entry_iv", "premium", "entry_fee",
     "exit_time", "expired", "exit_spot", "exit_cost", "exit_fee",
@@ -78,7 +81,7 @@ def fresh_chain(known: int, candles: Candles, rules: Rules) -> Chain:
     return Chain(OPEN, -1, 0, math.nan, 0.0, 0.0, rules.size * candles.close[known], 0.0)
 
 
-@kernel
+@inlined_kernel
 def with_status(chain: Chain, status: int) -> Chain:
     return Chain(
         status, chain.candle, chain.end_time, chain.end_price, chain.cash, chain.fees, chain.peak,
@@ -86,7 +89,7 @@ def with_status(chain: Chain, status: int) -> Chain:
     )  # fmt: skip
 
 
-@kernel
+@inlined_kernel
 def _fill(sale: Sale, call: Call, latest: int, world: World, rules: Rules) -> tuple[float, float]:
     """Bid per coin and volatility at the open of the sale's candle; bid 0 where it cannot be sold before `latest`.
 
@@ -119,17 +122,43 @@ def _ask(h: int, call: Call, world: World) -> float:
     return ask_price(mark, spread_share(delta, time, expiry, shelf.surface), time, shelf.venue)
 
 
+@extremes_kernel
+def _extremes(coins: float, size: float, close: np.ndarray, marks: np.ndarray) -> tuple[float, float]:
+    """Least and largest `(coins - size * mark) * close`."""
+    low, high = math.inf, -math.inf
+    for i in range(marks.size):
+        value = (coins - size * marks[i]) * close[i]
+        low, high = min(low, value), max(high, value)
+    return low, high
+
+
+@extremes_kernel
+def _least(marks: np.ndarray) -> float:
+    least = math.inf
+    for i in range(marks.size):
+        least = min(least, marks[i])
+    return least
+
+
 @kernel
 def _deepest(
     coins: float, size: float, close: np.ndarray, marks: np.ndarray, peak: float, drawdown: float
 ) -> tuple[float, float]:
-    """Peak and deepest fall of `(coins - size * mark) * close`, begun at the values given."""
-    for i in range(marks.size):
-        value = (coins - size * marks[i]) * close[i]
-        if value > peak:
-            peak = value
-        elif peak - value > drawdown * peak:
-            drawdown = (peak - value) / peak
+    """Peak and deepest fall of `(coins - size * mark) * close`, begun at the values given.
+
+    A block without a new peak needs only its least value: `(peak - value) / peak` grows as the value falls, in floating
+    point too, so blocks change no bit.
+    """
+    for begin in range(0, marks.size, _BLOCK):
+        end = min(begin + _BLOCK, marks.size)
+        low, high = _extremes(coins, size, close[begin:end], marks[begin:end])
+        if high <= peak:
+            drawdown = max(drawdown, (peak - low) / peak)
+            continue
+        for i in range(begin, end):
+            value = (coins - size * marks[i]) * close[i]
+            peak = max(peak, value)
+            drawdown = max(drawdown, (peak - value) / peak)
     return peak, drawdown
 
 
@@ -137,13 +166,20 @@ def _deepest(
 def _take_profit_at(
     since: int, begin: int, count: int, target: float, path: Path, call: Call, world: World
 ) -> int:
-    """Position on the path, from `begin` on, of the first close at which the ask is at most `target`; -1 for none."""
-    for i in range(begin, count):
-        if path.marks[i] <= target:
-            if path.asks[i] < 0.0:
-                path.asks[i] = _ask(since + i, call, world)
-            if path.asks[i] <= target:
-                return i
+    """Position on the path, from `begin` on, of the first close at which the ask is at most `target`; -1 for none.
+
+    An ask is never below its mark, so a block whose marks are all above the target is passed over.
+    """
+    for block in range(begin, count, _BLOCK):
+        end = min(block + _BLOCK, count)
+        if _least(path.marks[block:end]) > target:
+            continue
+        for i in range(block, end):
+            if path.marks[i] <= target:
+                if path.asks[i] < 0.0:
+                    path.asks[i] = _ask(since + i, call, world)
+                if path.asks[i] <= target:
+                    return i
     return -1
 
 
@@ -157,7 +193,7 @@ class Exit(NamedTuple):
     expired: bool
 
 
-@kernel
+@inlined_kernel
 def _deliver(call: Call, shelf: Shelf, size: float) -> Exit:
     """Settled at the delivery price, which is NaN where the candles do not tell it."""
     expiries = shelf.expiries
@@ -167,7 +203,7 @@ def _deliver(call: Call, shelf: Shelf, size: float) -> Exit:
     return Exit(expiries.time[call.expiry], price, size * payoff, size * fee, True)
 
 
-@kernel
+@inlined_kernel
 def _buy_back(h: int, ask: float, world: World, size: float) -> Exit:
     """Bought back at the close of candle `h`."""
     time = world.candles.close_time[h]
@@ -175,7 +211,7 @@ def _buy_back(h: int, ask: float, world: World, size: float) -> Exit:
     return Exit(time, world.candles.close[h], size * ask, size * fee, False)
 
 
-@kernel
+@inlined_kernel
 def play_leg(
     sale: Sale, call: Call, chain: Chain, latest: int, takes_profit: bool, with_held: bool, since: int, count: int,
     path: Path, leg: np.ndarray, held_leg: np.ndarray, world: World, rules: Rules,
@@ -200,7 +236,9 @@ def play_leg(
     begin, end = min(sale.candle - since, count), -1
     if takes_profit:
         target = (1.0 - rules.take_profit) * bid + _PRICE_SLACK
-        end = _take_profit_at(since, begin, count, target, path, call, world)
+        opened, expires = candles.open_time[sale.candle], world.shelf.expiries.time[call.expiry]
+        if target >= least_price(opened, expires, world.shelf.venue):
+            end = _take_profit_at(since, begin, count, target, path, call, world)
     bought = end >= 0
     end = end if bought else count
     peak, drawdown = _deepest(
@@ -230,7 +268,7 @@ class Sold(NamedTuple):
     fee: float
 
 
-@kernel
+@inlined_kernel
 def _leave(
     chain: Chain, sale: Sale, call: Call, sold: Sold, left: Exit, candle: int, peak: float, drawdown: float,
     leg: np.ndarray, world: World, rules: Rules,
@@ -248,7 +286,7 @@ def _leave(
     return Chain(status, candle, left.time, left.price, cash, fees, peak, drawdown)
 
 
-@kernel
+@inlined_kernel
 def _write_leg(
     leg: np.ndarray, call: Call, candle: int, iv: float, premium: float, fee: float, left: Exit, candles: Candles
 ) -> None:  # fmt: skip

@@ -1,6 +1,6 @@
 """How numba kernels are compiled.
 
-Belongs here: the two decorators, so that every kernel is cached between processes, releases the interpreter's lock and
+Belongs here: the decorators, so that every kernel is cached between processes, releases the interpreter's lock and
 divides as numpy does.
 """
 
@@ -11,6 +11,12 @@ from numba import njit
 kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 """For functions that make no array. Without `_nrt=False` numba counts references: each call that is handed a tuple of
 arrays would count all of them up and down with atomic instructions, which takes longer than pricing an option does."""
+
+inlined_kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+"""For what an inner loop calls with tuples of many arrays: they are copied at each call that is not inlined."""
+
+extremes_kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, fastmath={"nnan", "nsz"})
+"""For the least and largest of numbers that are not NaN: they come out the same in any order, so LLVM may vectorise."""
 
 allocating_kernel = njit(cache=True, nogil=True, error_model="numpy")
 """For functions that make arrays or return those that they were given."""

@@ -86,6 +86,15 @@ def ceil_tick(price: float, time: int, venue: Venue) -> float:
     return count * step / UNITS_PER_COIN
 
 
+@kernel
+def least_price(start: int, end: int, venue: Venue) -> float:
+    """The least price above 0 that anything can have between two times."""
+    least = math.inf
+    for e in range(epoch_of(venue.tick_since, start), epoch_of(venue.tick_since, end) + 1):
+        least = min(least, venue.tick_units[e])
+    return least / UNITS_PER_COIN
+
+
 @allocating_kernel
 def tick_steps(prices: np.ndarray, times: np.ndarray, venue: Venue) -> np.ndarray:
     """The tick in force at each price (coin) and time."""
