@@ -91,8 +91,8 @@ def test_summary_holds_the_figures_of_both_modes_each_under_its_title(folder: Pa
     assert "return_pct" not in table(text, EACH)
     assert printed["return_pct"] == pytest.approx(figures["return_pct"].tolist(), abs=0.005)
     assert (
-        "BTC_1h, 2021-03-01 00:00 to 2021-04-15 00:00 UTC, a decision every 24 h, modelled option quotes."
-        in text
+        "BTC_1h, 2021-03-01 00:00 to 2021-04-15 00:00 UTC, a decision every 24 h, modelled option quotes,"
+        " marked and settled on 1h candles." in text
     )
 
 

@@ -69,13 +69,14 @@ class Answers:
 
     def _answer(self, offers: Offers, i: int) -> int:
         step = offers.step(i, self.exit_style)
+        names = step.candidates["instrument"].tolist()  # before a policy can turn its frame around
         answer = self.policy.decide(step)
-        names = step.candidates["instrument"].tolist()
         if answer is None:
             return picks.NOTHING
-        if answer not in names:
+        if not isinstance(answer, str) or answer not in names:
+            said = repr(answer) if isinstance(answer, str) else f"a {type(answer).__name__}"
             raise ValueError(
-                f"policy {self.policy.name!r} answered {answer!r} at {step.decision_time}, which was not offered;"
+                f"policy {self.policy.name!r} answered {said} at {step.decision_time}, which was not offered;"
                 f" answer None or one of {names}"
             )
         return int(offers.offsets[i]) + names.index(answer)

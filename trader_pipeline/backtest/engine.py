@@ -63,8 +63,7 @@ def run_backtest(
         ValueError: an empty or uncovered window, unknown mode or exit style, a policy's answer that was not offered.
     """
     params = params or BacktestParams()
-    check_choice("mode", [mode], ("independent", "sequential"))
-    check_choice("exit style", exit_styles, EXIT_STYLES)
+    _check_request(params, policy, mode, exit_styles)
     prepared = prepare_market(
         klines=klines, fine_klines=fine_klines, market=market, start=start, end=end, option_params=option_params,
         settings=[params], quotes=quotes, threads=threads,
@@ -85,6 +84,7 @@ def run_prepared(
     on_progress: Callable[[float], None] | None = None,
 ) -> BacktestResult:
     """`run_backtest` on a market that is prepared already."""
+    _check_request(params, policy, mode, exit_styles)
     decider = policy or TeacherPolicy(params.score_threshold)
     run = start_run(prepared, params)
     answers = start_answers(run, decider, exit_styles)
@@ -93,6 +93,24 @@ def run_prepared(
     else:
         simulation = simulate_sequential(run, answers, on_progress=on_progress)
     return BacktestResult(prepared.market.key, decider.name, mode, params.size, simulation)
+
+
+def _check_request(params: object, policy: object, mode: str, exit_styles: Sequence[str]) -> None:
+    """Arguments of the wrong kind, said before anything is computed."""
+    if not isinstance(params, BacktestParams):
+        raise ValueError(
+            f"params is a {type(params).__name__}; write BacktestParams(**...), or leave it for the defaults"
+        )
+    if isinstance(exit_styles, str):
+        raise ValueError(f"exit_styles is {exit_styles!r}; give a list, {[exit_styles]}")
+    if isinstance(policy, type):
+        raise ValueError(f"policy is the class {policy.__name__}; give an instance, {policy.__name__}(...)")
+    if policy is not None and not (hasattr(policy, "decide") and hasattr(policy, "name")):
+        raise ValueError(
+            f"policy is {policy!r}; give an object with a name and decide(step), or leave it: the teacher"
+        )
+    check_choice("mode", [mode], ("independent", "sequential"))
+    check_choice("exit style", exit_styles, EXIT_STYLES)
 
 
 def check_choice(what: str, given: Sequence[str], known: tuple[str, ...]) -> None:

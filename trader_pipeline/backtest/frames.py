@@ -198,7 +198,7 @@ def equity_frame(sim: Simulation) -> pd.DataFrame:
     if sim.mode != "sequential":
         return _equity(np.array([], dtype=np.int64), "", np.array([]), np.array([]))
     parts = []
-    for style in sim.styles:
+    for style in sorted(sim.styles, key=lambda s: s.exit_style):
         closes, book, hodl = style_equity(sim, style)
         parts.append(_equity(closes, style.exit_style, book, hodl))
     return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)

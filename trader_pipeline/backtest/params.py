@@ -21,7 +21,9 @@ class BacktestParams(BaseModel):
     decision_offset_hours: int = Field(
         default=0, ge=0, lt=24 * 7, description="decisions are made this long after those multiples (hours)"
     )
-    size: float = Field(default=1.0, gt=0, description="coins held, and the most calls ever short (coin)")
+    size: float = Field(
+        default=1.0, gt=0, le=1e9, description="coins held, and the most calls ever short (coin)"
+    )
     take_profit: float = Field(
         default=0.8, gt=0, lt=1, description="share of the premium captured at which it is bought back"
     )
@@ -43,7 +45,7 @@ class BacktestParams(BaseModel):
     score_threshold: float = Field(
         default=6.4, ge=0, le=10, description="the teacher sells at or above this score (0-10)"
     )
-    cost_multiplier: float = Field(default=1.0, ge=0, description="scales fees and half-spreads")
+    cost_multiplier: float = Field(default=1.0, ge=0, le=1000, description="scales fees and half-spreads")
     max_fill_delay_hours: float = Field(
         default=6.0,
         gt=0,

@@ -51,8 +51,9 @@ def sweep_backtests(
 ) -> pd.DataFrame:
     """The teacher's sequential book under each of `settings`: one row per setting and exit style.
 
-    Columns: `setting` (position in `settings`), `exit_style`, and figures as in `summary.summarise`. The other
-    arguments are those of `run_backtest`; neither order of settings nor `threads` changes a figure.
+    Columns: `setting` (position in `settings`), `exit_style`, and those figures of `summary.summarise` that need no
+    listing of every decision (`style_figures`). The other arguments are those of `run_backtest`; neither order of
+    settings nor `threads` changes a figure.
 
     Raises:
         ValueError: no settings, an unknown exit style, or a window that one of the settings does not allow.
@@ -157,7 +158,7 @@ def style_figures(simulation: Simulation, style: StyleRun) -> dict[str, float]:
         "total_pnl_coin": float(outcomes.cash[settled].sum()),
         "total_fees_coin": float(outcomes.fees[settled].sum()),
         "mean_legs": _mean(outcomes.legs[settled]),
-        **book_figures(seconds=closes, equity_usd=book, hodl_usd=hodl),
+        **(book_figures(seconds=closes, equity_usd=book, hodl_usd=hodl) if len(closes) else {}),
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from trader_pipeline.backtest import kernels, picks
+from trader_pipeline.backtest.candle_checks import check_candles, check_timeframe
 from trader_pipeline.backtest.legs import Rules, World
 from trader_pipeline.backtest.params import BacktestParams
 from trader_pipeline.backtest.window import resolve_window
@@ -56,6 +57,7 @@ class PreparedMarket:
     slices: Slices
     recorded: Recorded | None
     dte_days: tuple[float, float]
+    first_decision: int
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def schedule(self, params: BacktestParams) -> Schedule:
@@ -134,14 +136,12 @@ def prepare_market(
     market = Market.parse(market) if isinstance(market, str) else market
     option_params = option_params or OptionParams()
     fine = klines if fine_klines is None else fine_klines
-    for name, frame in (("klines", klines), ("fine_klines", fine)):
-        if missing := [c for c in ("open_time", "open", "close", "close_time") if c not in frame.columns]:
-            raise ValueError(
-                f"{name} lacks the columns {missing}; trader_pipeline.klines.build_klines makes clean candles"
-            )
-    since, until, times = resolve_window(
-        fine, market=market, start=_utc(start), end=_utc(end), params=settings[0], option_params=option_params
-    )
+    check_candles(klines, "klines")
+    if fine_klines is not None:
+        check_candles(fine, "fine_klines")
+    else:
+        check_timeframe(klines, market)
+    since, until, first = _resolve_all(fine, market, _utc(start), _utc(end), settings, option_params)
     recorded = None
     if option_params.source == "recorded":
         if quotes is None:
@@ -151,19 +151,32 @@ def prepare_market(
     longest = max(s.max_dte_days for s in settings)
     shortest = min(s.min_dte_days for s in settings)
     last = min(int(until.timestamp() + longest * _SECONDS_PER_DAY), int(candles.close_time[-1]))
-    span = np.array([int(since.timestamp()), max(last, int(times[-1]))])
+    span = np.array([int(since.timestamp()), max(last, int(until.timestamp()))])
     expiries = expiries_of(market.underlying, span, max_dte_days=longest)
     expiries = recorded_expiries(expiries, recorded) if recorded else expiries
     bare = expiry_arrays(expiries)
     arrays = expiry_arrays(expiries, delivery_prices(fine, bare.time))
     slices = build_slices(
         candles, arrays, build_surface(option_params, underlying=market.underlying), threads=threads,
-        since=_offered_from(arrays, int(times[0]), shortest, longest, modelled=recorded is None),
+        since=_offered_from(arrays, first, shortest, longest, modelled=recorded is None),
     )  # fmt: skip
     return PreparedMarket(
-        market, klines, fine, since, until, option_params, candles, expiries, arrays, slices, recorded,
-        (shortest, longest),
+        market, _read_only(klines), fine, since, until, option_params, candles, expiries, arrays, slices, recorded,
+        (shortest, longest), first,
     )  # fmt: skip
+
+
+def _resolve_all(
+    fine: pd.DataFrame, market: Market, start: pd.Timestamp | None, end: pd.Timestamp | None,
+    settings: Sequence[BacktestParams], option_params: OptionParams,
+) -> tuple[pd.Timestamp, pd.Timestamp, int]:  # fmt: skip
+    """Start, end, and the earliest decision (epoch seconds) of all settings; each rhythm has its own first decision."""
+    rhythms = {(s.decision_every_hours, s.decision_offset_hours): s for s in settings}
+    windows = [
+        resolve_window(fine, market=market, start=start, end=end, params=s, option_params=option_params)
+        for s in rhythms.values()
+    ]
+    return windows[0][0], windows[0][1], min(int(times[0]) for _, _, times in windows)
 
 
 def _offered_from(
@@ -176,6 +189,18 @@ def _offered_from(
         return since
     since = np.maximum(since, expiries.listed_from)
     return np.where(expiries.time - since < shortest * _SECONDS_PER_DAY, expiries.time, since)
+
+
+def _read_only(klines: pd.DataFrame) -> pd.DataFrame:
+    """A copy whose numbers cannot be written to: policies see it, and later decisions rest on it."""
+    columns = {}
+    for name in klines:
+        values = klines[name].array.copy()
+        if isinstance(values, pd.arrays.NumpyExtensionArray):
+            values = values.to_numpy()
+            values.flags.writeable = False
+        columns[name] = values
+    return pd.DataFrame(columns, index=klines.index, copy=False)
 
 
 def _utc(time: pd.Timestamp | str | None) -> pd.Timestamp | None:
@@ -197,6 +222,12 @@ def start_run(prepared: PreparedMarket, params: BacktestParams) -> Run:
             f"the market was prepared for calls of {shortest:g} to {longest:g} days, the setting offers"
             f" {params.min_dte_days:g} to {params.max_dte_days:g}; name it in prepare_market(settings=...)"
         )
+    schedule = prepared.schedule(params)
+    if schedule.decisions.time[0] < prepared.first_decision:
+        raise ValueError(
+            f"a decision every {params.decision_every_hours} h begins before those that the market was prepared for;"
+            " name the setting in prepare_market(settings=...)"
+        )
     shelf, size = prepared.shelf(params.cost_multiplier), float(params.size)
     grid = strike_grid(
         prepared.option_params, underlying=prepared.market.underlying, min_delta=params.min_delta,
@@ -205,7 +236,7 @@ def start_run(prepared: PreparedMarket, params: BacktestParams) -> Run:
     )  # fmt: skip
     rules = Rules(size, params.take_profit, params.max_rolls, params.max_fill_delay_hours * 3600)
     world = World(prepared.candles, shelf)
-    return Run(prepared, params, prepared.schedule(params), grid, world, rules)
+    return Run(prepared, params, schedule, grid, world, rules)
 
 
 def _schedule(times: np.ndarray, candles: Candles) -> Schedule:

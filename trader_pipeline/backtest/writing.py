@@ -78,6 +78,9 @@ def _metrics_bytes(result: BacktestResult) -> bytes:
 
 def _refuse_existing(folder: Path, names: list[str]) -> None:
     if taken := [name for name in names if (folder / name).exists()]:
+        stopped = (
+            "" if METRICS_FILE in taken else f"; without {METRICS_FILE} they are of a run that was stopped"
+        )
         raise FileExistsError(
-            f"{folder} holds {', '.join(taken)} already; nothing was written, name another folder"
+            f"{folder} holds {', '.join(taken)} already; nothing was written, name another folder{stopped}"
         )

@@ -6,6 +6,7 @@ printed and written in `backtest_outputs`, a grid in `backtest_grid`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -131,5 +132,18 @@ def _refuse_unused(request: Any) -> None:
         raise click.UsageError("--page shows one setting; leave it, or leave --grid")
     if request.tracking_uri and not request.grid:
         raise click.UsageError("--mlflow logs the runs of a grid; add --grid KEY=V1,V2, or leave it")
+    for folder in (request.out, request.page_path.parent if request.page_path else None):
+        _refuse_unwritable(folder)
     if request.page_path and request.page_path.exists():
         raise FileExistsError(f"{request.page_path} exists already; name another file for the page")
+
+
+def _refuse_unwritable(folder: Path | None) -> None:
+    """A folder that cannot be made or written to, said before the work."""
+    if folder is None:
+        return
+    nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(
+            f"{folder}: nothing can be written there ({nearest} is no folder to write to); name another"
+        )

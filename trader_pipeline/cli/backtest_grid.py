@@ -30,15 +30,19 @@ def run_grid(request: Request, settings: Settings) -> None:
     with ExitStack() as stack:
         parent = None
         if request.tracking_uri:
-            from trader_pipeline.cli.sweep_tracking import track_sweep
+            from trader_pipeline.cli.sweep_tracking import refuse_silent_server, track_sweep
 
+            refuse_silent_server(request.tracking_uri)
             parent = stack.enter_context(track_sweep(request.tracking_uri, inputs, settings))
         table = rank_settings(_sweep(inputs, settings), settings.combinations, names=list(settings.varied))
-        click.echo(headline(inputs))
-        _print(table, settings)
+        path = None
         if request.out is not None:
             path = request.out / f"{free_stem(inputs, request.out, suffixes=('_grid.csv',))}_grid.csv"
-            click.echo(write_atomic(path, csv_bytes(table)))
+            write_atomic(path, csv_bytes(table))
+        click.echo(headline(inputs))
+        _print(table, settings)
+        if path is not None:
+            click.echo(path)
         if parent is not None:
             with progress_bar(request, "MLflow") as on_progress:
                 parent.log(table, settings, on_progress=on_progress)

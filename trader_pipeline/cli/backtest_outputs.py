@@ -37,6 +37,9 @@ _TITLES: Mapping[Mode, str] = {
     "independent": "every decision by itself (chains overlap)",
     "sequential": "one book in sequence (an open chain is marked at the end)",
 }
+_SIZE_NOTE = (
+    "Trades are counted at full size; a book that has lost coins sells fewer calls. Its curve knows that."
+)
 _MODES: tuple[Mode, ...] = ("independent", "sequential")
 _COUNTS = ("decisions", "trades", "failed", "without_quotes")
 _FIGURES = (
@@ -64,13 +67,17 @@ def run_once(request: Request, settings: Settings) -> None:
                 threads=request.threads, on_progress=on_progress,
             )  # fmt: skip
     windows = _regime_windows(inputs)
+    # Written before it is shown: a reader that stops listening must not cost the files.
+    paths = _write(inputs, runs, windows)
     click.echo(headline(inputs))
     for name, result in runs.items():
         print_table(_figures_table(result), _TITLES[name].capitalize())
+    click.echo(_SIZE_NOTE)
     for name, result in runs.items():
         if len(windows):
             print_table(_regime_table(result, windows), f"By regime (dated in hindsight), {_TITLES[name]}")
-    _write(inputs, runs, windows)
+    for path in paths:
+        click.echo(path)
 
 
 @contextmanager
@@ -98,10 +105,16 @@ def headline(inputs: Inputs) -> str:
     priced = "recorded" if profile.options.source == "recorded" else "modelled"
     return (
         f"{warning}{request.market}, {inputs.start:%Y-%m-%d %H:%M} to {inputs.end:%Y-%m-%d %H:%M} UTC, a decision every"
-        f" {profile.backtest.decision_every_hours} h, {priced} option quotes"
+        f" {profile.backtest.decision_every_hours} h, {priced} option quotes,"
+        f" marked and settled on {_width(step)} candles"
         f"{', volatility from the index where it is recorded' if request.index_path else ''}."
         f"{f' Missing fine candles: {missing:,}.' if missing else ''}"
     )
+
+
+def _width(step: pd.Timedelta) -> str:
+    minutes = int(step / pd.Timedelta(minutes=1))
+    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
 
 
 def _regime_windows(inputs: Inputs) -> pd.DataFrame:
@@ -173,16 +186,17 @@ def _aligned(heading: str, texts: list[str]) -> list[str]:
     return [text.rjust(width) for text in texts]
 
 
-def _write(inputs: Inputs, runs: Mapping[Mode, BacktestResult], windows: pd.DataFrame) -> None:
-    """The page where one is wanted, and with `--out` training files and tables."""
+def _write(inputs: Inputs, runs: Mapping[Mode, BacktestResult], windows: pd.DataFrame) -> list[Path]:
+    """The page where one is wanted, and with `--out` training files and tables; returns what was written."""
     page_path, out = inputs.request.page_path, inputs.request.out
+    paths: list[Path] = []
     if out is not None:
         stem = free_stem(inputs, out, suffixes=(".html", "_book", "_decisions"))
         page_path = page_path or out / f"{stem}.html"
-        for path in _write_tables(inputs, runs, out, stem):
-            click.echo(path)
+        paths += _write_tables(inputs, runs, out, stem)
     if page_path is not None:
-        click.echo(_write_page(inputs, runs, windows, page_path))
+        paths.append(_write_page(inputs, runs, windows, page_path))
+    return paths
 
 
 def _write_tables(

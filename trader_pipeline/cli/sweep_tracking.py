@@ -5,11 +5,13 @@ Belongs here: what a sweep logs. Opening runs is `training.tracking`.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -62,6 +64,24 @@ class TrackedSweep:
             params=[Param(key, str(value)) for key, value in params.model_dump().items()],
         )
         client.set_terminated(child.info.run_id, status="FINISHED")
+
+
+def refuse_silent_server(tracking_uri: str) -> None:
+    """Fail in seconds where no server listens: MLflow itself asks again for minutes.
+
+    Raises:
+        ValueError: nothing listens at an http address.
+    """
+    address = urlsplit(tracking_uri)
+    if address.scheme not in ("http", "https"):
+        return
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=5).close()
+    except OSError as error:
+        raise ValueError(
+            f"no MLflow server answers at {tracking_uri} ({error}); start it, or give sqlite:///FILE"
+        ) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
+from trader_pipeline.options.jit import CACHED
 from trader_pipeline.options.vector76 import log_of_ratio, option_price_and_delta, time_share
 from trader_pipeline.options.vector_math import exp_negative, log_positive, polynomial_of
 
@@ -30,7 +31,7 @@ _LAST_STEP = 1e-5
 """Relative step after which a solution is exact to rounding: its error is of the fourth order in the last step."""
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=CACHED, error_model="numpy")
 def call_price_and_delta(forward: float, strike: float, iv: float, years: float) -> tuple[float, float]:
     """Inverse call in coin and its Black-Scholes delta; intrinsic value where time or volatility is 0.
 
@@ -40,7 +41,7 @@ def call_price_and_delta(forward: float, strike: float, iv: float, years: float)
     return option_price_and_delta(log_ratio, forward, strike, iv * math.sqrt(years), True)
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def time_value_shares(
     price: float, forward: float, strike: float, is_call: bool
 ) -> tuple[float, float, float]:
@@ -53,7 +54,7 @@ def time_value_shares(
     return abs(log_of_ratio(forward, strike)), value / bound, rest / bound
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def _guess(distance: float, share: float, rest: float) -> float:
     """Deviation to start from, within a few per cent at usual distances.
 
@@ -72,7 +73,7 @@ def _guess(distance: float, share: float, rest: float) -> float:
     return high if share > 0.5 else low
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def _step(distance: float, deviation: float, share: float, rest: float) -> tuple[float, bool]:
     """Householder's step of third order from `deviation`, and whether that is above the solution.
 
@@ -93,7 +94,7 @@ def _step(distance: float, deviation: float, share: float, rest: float) -> tuple
     return step, value > share if small else left < rest
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def quick_deviation(distance: float, share: float, rest: float) -> float:
     """Deviation at which `time_share` is `share` (and 1 minus it `rest`), without branches; -1 where in doubt."""
     first = _guess(distance, share, rest)
@@ -103,7 +104,7 @@ def quick_deviation(distance: float, share: float, rest: float) -> float:
     return second + step if solved else -1.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=CACHED, error_model="numpy")
 def solve(distance: float, share: float, rest: float) -> tuple[float, int]:
     """As `quick_deviation`, with the evaluations it took. What leaves the bracket is replaced by halving it."""
     low, high = 0.0, math.inf
@@ -120,13 +121,13 @@ def solve(distance: float, share: float, rest: float) -> tuple[float, int]:
     return deviation, _MAX_STEPS
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def _is_market(forward: float, strike: float, iv: float, years: float) -> bool:
     known = (forward > 0.0) & (strike > 0.0) & (iv >= 0.0) & (years >= 0.0)
     return known & (forward < math.inf) & (strike < math.inf) & (iv < math.inf) & (years < math.inf)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=CACHED, error_model="numpy")
 def fill_price_and_delta(
     forward: np.ndarray, strike: np.ndarray, iv: np.ndarray, years: np.ndarray, is_call: np.ndarray,
     price: np.ndarray, delta: np.ndarray,
@@ -144,7 +145,7 @@ def fill_price_and_delta(
         price[i], delta[i] = option_price_and_delta(price[i], forward[i], strike[i], delta[i], is_call[i])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=CACHED, error_model="numpy")
 def fill_density(
     forward: np.ndarray, strike: np.ndarray, iv: np.ndarray, years: np.ndarray, density: np.ndarray
 ) -> None:
@@ -157,7 +158,7 @@ def fill_density(
         density[i] = _DENSITY_AT_0 * exp_negative(-0.5 * d1 * d1) if _is_market(f, k, v, t) else math.nan
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=CACHED, error_model="numpy")
 def fill_implied_volatility(
     price: np.ndarray, forward: np.ndarray, strike: np.ndarray, years: np.ndarray, is_call: np.ndarray,
     iv: np.ndarray,

@@ -26,6 +26,8 @@ from trader_pipeline.options.surface_kernels import (
 UNITS_PER_COIN = 10_000
 """Prices on tick are whole numbers of 0.0001 coin, so that they are exact decimals."""
 _TICK_SLACK = 1e-7
+_HIGHEST_STRIKE = 100.0
+"""Times spot: no strike is listed beyond, however wild the volatility."""
 
 
 class Venue(NamedTuple):
@@ -205,7 +207,7 @@ def _list_expiry(
     step = strike_step(spot * share)
     log_forward, forward = math.log(spot) + part.log_carry, spot * math.exp(part.log_carry)
     index = _lowest_strike(part, spot, log_forward, forward, step, grid.max_delta)
-    while count < quotes.shape[0]:
+    while count < quotes.shape[0] and index * step <= _HIGHEST_STRIKE * spot:
         strike = index * step
         mark, delta, iv = mark_to(part, log_forward, forward, strike, 1.0)
         if delta < grid.min_delta:

@@ -28,8 +28,8 @@ def run_parts(
     Raises:
         ValueError: less than one thread.
     """
-    if threads < 1:
-        raise ValueError(f"threads is {threads}; use 1 or more")
+    if not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads is {threads!r}; use a whole number, 1 or more")
     ranges = _ranges(weights, 1 if threads == 1 and on_progress is None else _PARTS)
     if threads == 1:
         for i, (begin, end) in enumerate(ranges):

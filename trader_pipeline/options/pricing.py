@@ -22,6 +22,7 @@ import numpy.typing as npt
 from numba import njit
 
 from trader_pipeline.options import black76
+from trader_pipeline.options.jit import CACHED
 
 OPTION_TYPES = ("call", "put")
 _CALL_START, _CALL_END, _PUT_START, _PUT_END = np.array(OPTION_TYPES, "U4").view(np.int64).tolist()
@@ -52,7 +53,7 @@ def _evaluate(
         return tuple(result[()] for result in blocks.operands[len(operands) :])
 
 
-@njit(cache=True)
+@njit(cache=CACHED)
 def _match_names(words: np.ndarray, is_call: np.ndarray) -> int:
     """Fills `is_call` for names of two words each; how many are neither "call" nor "put"."""
     wrong = 0

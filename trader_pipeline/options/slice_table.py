@@ -17,9 +17,7 @@ from trader_pipeline.options.surface_kernels import Surface
 
 def candle_arrays(fine_klines: pd.DataFrame, levels: Levels) -> Candles:
     """Candles and their volatilities as the kernels take them."""
-    prices = {
-        name: np.ascontiguousarray(fine_klines[name].to_numpy(dtype=float)) for name in ("open", "close")
-    }
+    prices = {name: np.array(fine_klines[name], dtype=float) for name in ("open", "close")}
     return Candles(
         open_time=epoch_seconds(fine_klines["open_time"]),
         close_time=epoch_seconds(fine_klines["close_time"]),

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from trader_pipeline.options.jit import CACHED
 from trader_pipeline.options.vector_math import TAIL_FROM, exp_negative, fma, log_positive, tail_and_drop
 
 __all__ = [
@@ -36,7 +37,7 @@ _LEAST_RATIO, _LARGEST_RATIO = 1e-307, 1e307
 _ROUNDING = 1e-15
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def log_of_ratio(forward: float, strike: float) -> float:
     """`ln(K/F)` of the exact ratio: near the money the rounding of K/F would be most of what is left."""
     ratio = strike / forward
@@ -46,7 +47,7 @@ def log_of_ratio(forward: float, strike: float) -> float:
     return log_positive(ratio) + (rounded if abs(rounded) < _ROUNDING else 0.0)
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def _tails(distance: float, deviation: float) -> tuple[float, float, float, float, bool]:
     """`exp(-(a - t)^2 / 2)`, T at |a - t| or a - t, T(a + t), their difference, and whether the first is at a - t."""
     s = _LEAST_DEVIATION if deviation < _LEAST_DEVIATION else deviation
@@ -61,7 +62,7 @@ def _tails(distance: float, deviation: float) -> tuple[float, float, float, floa
     return density, near_tail, far_tail, drop, direct
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def time_share(distance: float, deviation: float) -> tuple[float, float, float]:
     """Time value as a share of its bound, 1 minus that share, and sqrt(2 pi) times its derivative by `deviation`.
 
@@ -72,7 +73,7 @@ def time_share(distance: float, deviation: float) -> tuple[float, float, float]:
     return share if direct else 1.0 - rest, 1.0 - share if direct else rest, density
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def _value_and_chances(log_ratio: float, ratio: float, deviation: float) -> tuple[float, float, float]:
     """Time value in coin, N(d1) and N(-d1), of which the smaller one keeps its digits."""
     out = log_ratio > 0.0
@@ -85,7 +86,7 @@ def _value_and_chances(log_ratio: float, ratio: float, deviation: float) -> tupl
     return value, tail if below else 1.0 - tail, 1.0 - tail if below else tail
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def call_mark_and_delta(log_ratio: float, ratio: float, deviation: float) -> tuple[float, float]:
     """Inverse call in coin, `N(d1) - K/F N(d2)`, and its Black-Scholes delta N(d1).
 
@@ -95,13 +96,13 @@ def call_mark_and_delta(log_ratio: float, ratio: float, deviation: float) -> tup
     return (0.0 if ratio > 1.0 else 1.0 - ratio) + value, delta
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def call_mark(log_ratio: float, ratio: float, deviation: float) -> float:
     """The mark of `call_mark_and_delta`, the same bits."""
     return call_mark_and_delta(log_ratio, ratio, deviation)[0]
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def option_price_and_delta(
     log_ratio: float, forward: float, strike: float, deviation: float, is_call: bool
 ) -> tuple[float, float]:

@@ -17,6 +17,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
+from trader_pipeline.options.jit import CACHED
+
 # exp(r) = 1 + r + r^2 p(r) for |r| <= ln(2) / 2, and log((1 + s) / (1 - s)) = 2s + s^3 p(s^2) for mantissas within a
 # factor sqrt(2) of 1: Chebyshev series of p, as power series. T(z) = N(-z) exp(z^2 / 2) = TAIL(z) / BELOW(z): the
 # rational function of degree 9 over 10 that is exact at z = 3 cot(x)^2 - 3 cot(39 pi / 80)^2 for 20 x from pi / 80 to
@@ -136,7 +138,7 @@ _tail_top = _value_and_slope_of(TAIL)
 _tail_below = _value_and_slope_of(BELOW)
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def exp_negative(x: float) -> float:
     """`exp(x)` for x <= 0 to 1 ulp; 0 below -708, where the true value is under 4e-308. NaN stays NaN."""
     shifted = fma(x, _LOG2_E, _ROUNDER)
@@ -147,7 +149,7 @@ def exp_negative(x: float) -> float:
     return 0.0 if x < _LEAST_EXPONENT else value
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def log_positive(x: float) -> float:
     """`log(x)` for normal doubles x > 0, to 1 ulp, near 1 too; NaN stays NaN, infinity becomes NaN.
 
@@ -166,7 +168,7 @@ def log_positive(x: float) -> float:
     return fma(x, 0.0, fma(whole, _LN2_HIGH, beyond - small))
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=CACHED, error_model="numpy", forceinline=True)
 def tail_and_drop(z: float, width: float) -> tuple[float, float, float]:
     """`T(z)`, `T(z + width)` and `T(z) - T(z + width)`, where `T(z) = N(-z) exp(z^2 / 2)`.
 

@@ -3,6 +3,7 @@
 What holds on any market is in `test_invariants`.
 """
 
+import contextlib
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from trader_pipeline.backtest import (
     AlwaysPolicy,
     BacktestResult,
+    DecisionStep,
     NeverPolicy,
     RandomPolicy,
     TeacherPolicy,
@@ -227,3 +229,47 @@ def test_bad_settings_are_refused_with_what_to_do() -> None:
         simulate(policy=Scripted(lambda s: "BTC-1JAN30-1-C"))
     with pytest.raises(ValueError, match="min_delta"):
         simulate(min_delta=0.6)
+
+
+def test_policy_that_turns_its_candidates_around_sells_what_it_answered() -> None:
+    def sorting(step: DecisionStep) -> str:
+        best = step.candidates.loc[step.candidates["score"].idxmax(), "instrument"]
+        step.candidates.sort_values("score", ascending=False, inplace=True)
+        return best
+
+    plain = simulate(policy=AlwaysPolicy(), end="2024-02-12")
+    sorted_ = simulate(policy=Scripted(sorting), end="2024-02-12")
+    assert sorted_.steps["instrument"].tolist() == plain.steps["instrument"].tolist()
+
+
+def test_policy_and_caller_cannot_change_the_candles_of_a_run() -> None:
+    seen = []
+
+    def meddling(step: DecisionStep) -> str | None:
+        seen.append(step.history["close"].tolist())
+        with contextlib.suppress(ValueError):  # read-only
+            step.history.loc[:, "close"] *= 1.01
+        with contextlib.suppress(ValueError):
+            step.history["close"].to_numpy()[:] = 1.0
+        return None
+
+    mine = FRAME.copy()
+    result = simulate(mine, policy=Scripted(meddling), end="2024-02-08", mode="sequential")
+    closes = FRAME["close"].tolist()
+    assert len(seen) == 6
+    assert all(history == closes[: len(history)] for history in seen)
+    mine.loc[:, ["open", "close"]] *= 2
+    assert result.equity["hodl_usd"].iloc[0] == FRAME.set_index("close_time")["close"][at(START)]
+
+
+def test_order_of_exit_styles_changes_no_byte(book: BacktestResult) -> None:
+    turned = simulate(mode="sequential", exit_styles=["tp_and_roll", "hold_to_expiry"])
+    for name in FRAMES:
+        pd.testing.assert_frame_equal(getattr(turned, name), getattr(book, name), check_exact=True)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3, 1e8])
+def test_wild_price_is_run_to_the_end(factor: float) -> None:
+    wild = FRAME.copy()
+    wild.loc[wild["open_time"] == at("2024-02-07 23:00"), "close"] *= factor
+    assert len(simulate(wild, end="2024-02-12").steps) == 14

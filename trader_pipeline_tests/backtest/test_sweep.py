@@ -86,3 +86,38 @@ def test_no_settings_and_no_style_are_refused() -> None:
         sweep_backtests(**WINDOW, settings=[])
     with pytest.raises(ValueError, match="known: hold_to_expiry, tp_and_roll"):
         sweep_backtests(**WINDOW, settings=SETTINGS, exit_styles=["hold"])
+
+
+@pytest.mark.parametrize("rhythms", [(168, 24), (24, 168), (336, 12, 24)])
+def test_settings_of_mixed_rhythms_have_the_figures_of_their_own_runs(rhythms: tuple[int, ...]) -> None:
+    """The first decision of a rare rhythm lies days after the window's start, that of a frequent one at once."""
+    window = WINDOW | {"start": "2024-02-03 01:00"}
+    settings = [BacktestParams(decision_every_hours=h, score_threshold=0.0) for h in rhythms]
+    rows = sweep_backtests(**window, settings=settings)
+    for n, params in enumerate(settings):
+        alone = summarise(run_backtest(**window, params=params, mode="sequential"))
+        mine = rows[rows["setting"] == n].reset_index(drop=True)
+        for name in ("trades", "total_pnl_coin", "return_vs_hodl_pct", "max_drawdown_pct"):
+            assert mine[name].tolist() == pytest.approx(alone[name].tolist(), rel=1e-12), name
+
+
+def test_rhythm_that_begins_before_what_was_prepared_is_refused() -> None:
+    window = WINDOW | {"start": "2024-02-03 01:00"}
+    prepared = prepare_market(**window, settings=[BacktestParams(decision_every_hours=336)])
+    with pytest.raises(ValueError, match=r"begins before those.*prepare_market"):
+        run_prepared(prepared, BacktestParams())
+
+
+def test_window_that_ends_inside_a_gap_has_no_curve_but_runs() -> None:
+    gap = FRAME[
+        (FRAME["open_time"] < "2024-03-01 20:00+00:00") | (FRAME["open_time"] >= "2024-03-02 03:00+00:00")
+    ]
+    window = {
+        "klines": gap.reset_index(drop=True),
+        "market": "BTC_1h",
+        "start": "2024-03-02",
+        "end": "2024-03-02 01:00",
+    }
+    rows = sweep_backtests(**window, settings=[BacktestParams(score_threshold=0.0)])
+    assert (rows["decisions"] == 1).all()
+    assert run_backtest(**window, mode="sequential").equity.empty

@@ -68,5 +68,5 @@ def test_parts_cover_a_range_once_on_any_number_of_threads() -> None:
         assert (seen == 1).all()
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
-    with pytest.raises(ValueError, match="use 1 or more"):
+    with pytest.raises(ValueError, match="a whole number, 1 or more"):
         run_parts(lambda a, b: None, np.ones(3), threads=0)

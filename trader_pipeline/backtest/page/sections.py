@@ -90,7 +90,8 @@ class Shown:
 def summary_section(shown: Shown) -> str:
     notes = {
         BOOK_TITLE: "No new chain while one is open: what the rule would have made of the coins. A chain still"
-        " open at the end is in the book at its mark.",
+        " open at the end is in the book at its mark. Trades are counted at full size; a book that has lost coins"
+        " sells fewer calls, which only its curve knows.",
         EACH_TITLE: "A chain from every decision, on fresh coins. Chains overlap, so their sum is no book's result and"
         " the trades are not independent.",
     }

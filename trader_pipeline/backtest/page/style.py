@@ -64,6 +64,7 @@ summary { cursor: pointer; color: var(--link); margin: 4px 0 10px; }
 details th:first-child, details td:first-child { position: static; }
 details .scroll { max-height: 420px; overflow-y: auto; }
 @media (max-width: 640px) {
+  th, td { padding: 4px 6px; font-size: .78rem; }
   header, main { padding-left: 10px; padding-right: 10px; }
   header { padding-top: 16px; }
   section { padding: 14px 12px; }
