@@ -20,6 +20,9 @@ from trader_pipeline.options.snapshots import SNAPSHOT_GAP
 from trader_pipeline.options.surface import epoch_seconds
 from trader_pipeline.options.venue import venue_rules
 
+_HIGHEST_IV = 20.0
+"""2,000 % a year: what is said to be more is a mistake in a unit, or an infinity."""
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -46,11 +49,29 @@ class Recorded:
 
 
 def prepare_recorded(quotes: pd.DataFrame, *, underlying: str) -> Recorded:
-    """The calls of `underlying` in `quotes` (table OPTION_QUOTES)."""
+    """The calls of `underlying` in `quotes` (table OPTION_QUOTES).
+
+    Raises:
+        ValueError: a price or volatility that cannot be, such as an infinite one; the message names the call.
+    """
     mine = quotes[(quotes["underlying"] == underlying) & (quotes["option_type"] == "call")]
     mine = mine.sort_values(["quote_time", "instrument"], ignore_index=True)
+    _check_quotes(mine)
     mine["end"] = epoch_seconds(mine["expiry"])
     return Recorded(epoch_seconds(mine["quote_time"].dt.ceil("s")), mine)
+
+
+def _check_quotes(calls: pd.DataFrame) -> None:
+    """Quotes from files are checked where they are read; these may come from anywhere."""
+    for name, least in (("index_price", 0.0), ("forward", 0.0), ("iv", 0.0), ("bid_price", -1.0)):
+        values = calls[name].to_numpy(dtype=float)
+        highest = _HIGHEST_IV if name == "iv" else np.inf
+        wrong = (values <= least) | (values >= highest)
+        if wrong.any():
+            row = calls.iloc[int(np.argmax(wrong))]
+            raise ValueError(
+                f"recorded quotes: {row['instrument']} at {row['quote_time']}: {name} is {row[name]}; leave it out"
+            )
 
 
 def slice_quotes(

@@ -396,3 +396,17 @@ def test_two_real_weeks_on_real_quotes(reference_data: Path, underlying: str, so
     )
     # The candles' price and the model's forward are not quite the venue's, and the fill is up to an hour later.
     assert (first["premium_coin"] / first["bid_price"]).between(0.8, 1.25).all()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("iv", np.inf), ("iv", 1e6), ("bid_price", np.inf), ("index_price", 0.0), ("forward", -1.0)],
+)
+def test_quotes_that_cannot_be_are_refused_by_name(
+    own_quotes: pd.DataFrame, column: str, value: float
+) -> None:
+    wrong = own_quotes.copy()
+    row = wrong.index[wrong["option_type"] == "call"][5]
+    wrong.loc[row, column] = value
+    with pytest.raises(ValueError, match=rf"{wrong.loc[row, 'instrument']} at .*: {column} is"):
+        run_recorded(MARKET, wrong, *WINDOW)
