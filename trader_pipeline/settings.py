@@ -7,6 +7,7 @@ functions that they steer.
 from __future__ import annotations
 
 import difflib
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,9 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if not separator:
             raise ValueError(f"a setting is KEY=VALUE, for example backtest.size=2; got {pair!r}")
-        overrides[key.strip()] = _parse_yaml(value, f"setting {key}")
+        # YAML 1.1 reads 1:30 as minutes and seconds, that is 90.
+        clock = re.fullmatch(r"\s*[-+]?\d+(:\d+)+\s*", value)
+        overrides[key.strip()] = value.strip() if clock else _parse_yaml(value, f"setting {key}")
     return overrides
 
 

@@ -439,3 +439,7 @@ def test_backtest_on_real_quotes(reference_data: Path) -> None:
     assert figures(result, "decisions") == [14, 14]
     assert figures(result, "without_quotes") == [2, 2]
     assert figures(result, "trades") == [8, 8]
+
+
+def test_value_like_a_clock_is_no_number_of_seconds() -> None:
+    assert parse_overrides(("a.b=1:30", "a.c=90", "a.d=[1, 2]")) == {"a.b": "1:30", "a.c": 90, "a.d": [1, 2]}

@@ -11,6 +11,8 @@ import pandas as pd
 from trader_pipeline.schema import Market
 
 _COLUMNS = ("open_time", "open", "close", "close_time")
+_OLDEST = pd.Timedelta(days=7)
+"""Coarse candles may lack some that finer ones fill in part."""
 _HOUR = pd.Timedelta(hours=1)
 _CLEAN = "trader_pipeline.klines.build_klines makes clean candles"
 
@@ -78,4 +80,20 @@ def check_timeframe(klines: pd.DataFrame, market: Market) -> None:
         raise ValueError(
             f"klines last {width / _HOUR:g} h, those of {market} {market.step / _HOUR:g} h;"
             " name the market of these candles, or give the market's as klines and the finer ones as fine_klines"
+        )
+
+
+def check_reach(klines: pd.DataFrame, fine_klines: pd.DataFrame, last_decision: int, market: Market) -> None:
+    """Refuse candles that end before the finer ones do: a policy would decide on old history without knowing.
+
+    Raises:
+        ValueError: at the last decision (epoch seconds) the finer candles know more than a week more.
+    """
+    moment = pd.Timestamp(last_decision, unit="s", tz="UTC")
+    known = [f["close_time"][f["close_time"] <= moment].max() for f in (klines, fine_klines)]
+    if pd.isna(known[0]) or known[1] - known[0] > _OLDEST:
+        end = klines["close_time"].iloc[-1]
+        raise ValueError(
+            f"klines of {market} end at {end}, the finer ones go on: the decision at {moment} would see old history;"
+            " give the same stretch of both, or end the window there"
         )

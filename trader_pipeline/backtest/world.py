@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from trader_pipeline.backtest import kernels, picks
-from trader_pipeline.backtest.candle_checks import check_candles, check_timeframe
+from trader_pipeline.backtest.candle_checks import check_candles, check_reach, check_timeframe
 from trader_pipeline.backtest.legs import Rules, World
 from trader_pipeline.backtest.params import BacktestParams
 from trader_pipeline.backtest.window import resolve_window
@@ -141,7 +141,9 @@ def prepare_market(
         check_candles(fine, "fine_klines")
     else:
         check_timeframe(klines, market)
-    since, until, first = _resolve_all(fine, market, _utc(start), _utc(end), settings, option_params)
+    since, until, first, last = _resolve_all(fine, market, _utc(start), _utc(end), settings, option_params)
+    if fine_klines is not None:
+        check_reach(klines, fine, last, market)
     recorded = None
     if option_params.source == "recorded":
         if quotes is None:
@@ -169,14 +171,15 @@ def prepare_market(
 def _resolve_all(
     fine: pd.DataFrame, market: Market, start: pd.Timestamp | None, end: pd.Timestamp | None,
     settings: Sequence[BacktestParams], option_params: OptionParams,
-) -> tuple[pd.Timestamp, pd.Timestamp, int]:  # fmt: skip
-    """Start, end, and the earliest decision (epoch seconds) of all settings; each rhythm has its own first decision."""
+) -> tuple[pd.Timestamp, pd.Timestamp, int, int]:  # fmt: skip
+    """Start, end, and the earliest and the last decision (epoch seconds) of all settings: rhythms begin differently."""
     rhythms = {(s.decision_every_hours, s.decision_offset_hours): s for s in settings}
     windows = [
         resolve_window(fine, market=market, start=start, end=end, params=s, option_params=option_params)
         for s in rhythms.values()
     ]
-    return windows[0][0], windows[0][1], min(int(times[0]) for _, _, times in windows)
+    first = min(int(times[0]) for _, _, times in windows)
+    return windows[0][0], windows[0][1], first, max(int(times[-1]) for _, _, times in windows)
 
 
 def _offered_from(

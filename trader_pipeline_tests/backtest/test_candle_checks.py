@@ -77,3 +77,10 @@ def answer(pick: Callable[[pd.DataFrame], object]) -> object:
 def test_answer_that_is_no_instrument_is_refused() -> None:
     with pytest.raises(ValueError, match=r"policy 'mine' answered a Series .*which was not offered"):
         run_backtest(klines=FRAME, market="BTC_1h", policy=answer(lambda offered: offered.iloc[0]))
+
+
+def test_history_that_ends_before_the_finer_candles_is_refused() -> None:
+    old = FRAME[FRAME["close_time"] <= FRAME["close_time"].iloc[900]]
+    with pytest.raises(ValueError, match=r"klines of BTC_1h end at 2024-02-07 13:00.*old history"):
+        run_backtest(klines=old, fine_klines=FRAME, market="BTC_1h")
+    run_backtest(klines=FRAME, fine_klines=FRAME, market="BTC_1h")
