@@ -12,10 +12,11 @@ import numpy as np
 
 from trader_pipeline.backtest import picks
 from trader_pipeline.backtest.kernels import make_scratch
-from trader_pipeline.backtest.offers import LISTING_ROOM, Offers, list_offers
+from trader_pipeline.backtest.offers import Offers, list_offers
 from trader_pipeline.backtest.picks import Picks, Rule
 from trader_pipeline.backtest.policy import AlwaysPolicy, NeverPolicy, Policy, TeacherPolicy
 from trader_pipeline.backtest.world import Run
+from trader_pipeline.options.chain import LISTING_ROOM
 from trader_pipeline.options.parallel import run_parts
 
 

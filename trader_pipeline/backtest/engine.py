@@ -14,13 +14,14 @@ import pandas as pd
 from trader_pipeline.backtest import kernels
 from trader_pipeline.backtest.answers import Answers, start_answers
 from trader_pipeline.backtest.legs import LEG_FIELDS, OPEN, SETTLED
-from trader_pipeline.backtest.offers import LISTING_ROOM, list_offers
+from trader_pipeline.backtest.offers import list_offers
 from trader_pipeline.backtest.outcomes import Outcomes, Simulation, Sold, StyleRun
 from trader_pipeline.backtest.params import BacktestParams
 from trader_pipeline.backtest.policy import Policy, TeacherPolicy
 from trader_pipeline.backtest.result import BacktestResult
 from trader_pipeline.backtest.waves import settle_offers
 from trader_pipeline.backtest.world import PreparedMarket, Run, prepare_market, start_run
+from trader_pipeline.options.chain import LISTING_ROOM
 from trader_pipeline.options.params import OptionParams
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.columns import EXIT_STYLES

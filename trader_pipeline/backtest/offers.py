@@ -14,7 +14,7 @@ import pandas as pd
 from trader_pipeline.backtest import picks
 from trader_pipeline.backtest.policy import CANDIDATE_COLUMNS, DecisionStep
 from trader_pipeline.backtest.world import Run
-from trader_pipeline.options.chain import LISTING_ROOM, build_listing, listing_frame
+from trader_pipeline.options.chain import build_listing, listing_frame
 from trader_pipeline.options.listing import Listing, Moments
 from trader_pipeline.options.recorded_chain import recorded_listing
 
@@ -116,6 +116,3 @@ def list_offers(run: Run, moment: np.ndarray, *, threads: int = 1) -> Offers:
         quotes[:, 4], dte, quotes[:, 2], quotes[:, 1], np.repeat(moments.realised, counts)
     )
     return Offers(run, moment, moments, listing, scores)
-
-
-__all__ = ["LISTING_ROOM", "Offers", "list_offers"]

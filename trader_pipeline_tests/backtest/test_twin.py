@@ -6,13 +6,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
+from trader_pipeline.options.chain import LISTING_ROOM
 from trader_pipeline_tests.backtest.agreement import assert_result_agrees, seconds
 from trader_pipeline_tests.backtest.random_markets import RandomMarket, random_markets
 from trader_pipeline_tests.backtest.twin import Twin
 from trader_pipeline_tests.backtest.twin_policies import KINDS, policies
 
 SHARDS, EXAMPLES = 8, 125
-ROOM = 16_384
+ROOM = LISTING_ROOM
 """Most calls of one moment that the engine lists before it keeps some; a market that asks for more is left out."""
 UNTIMED = settings(
     deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
