@@ -32,7 +32,7 @@ def export_datasets(klines: str) -> int:
             market = Market("BTC", timeframe)
             candles = load_candles(klines, market)
             result = run_backtest(klines=candles, fine_klines=fine, market=market, start=start, end=end)
-            chains = build_chain_dataset(result.steps, candles, step=market.step)
+            chains = build_chain_dataset(result.steps, result.candidates, candles, step=market.step)
             candidates = build_candidate_dataset(result.steps, result.candidates, candles, step=market.step)
             export_training_data(
                 chains, candidates, underlying="BTC", start=chains["decision_time"].min(),

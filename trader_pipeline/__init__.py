@@ -9,9 +9,11 @@ The stages in the order of the data; each is a package, a Dagster group, a folde
     backtest    covered-call engine: decision steps, both exit styles, the policy protocol and the teacher
     datasets    chain-level and candidate-level training data, features, splits, CSV/JSONL exports
     paper       the policy replayed as paper trades, each judged GOOD, OK or BAD
-    corpora     chat records for fine-tuning, mixed with stable instructions, checked for leaks
+    corpora     chat records for fine-tuning, mixed with stable instructions; the audit of any chat corpus
+    leaks       the proof that nothing looks ahead: the future is changed, leaks are planted, bytes are compared
     training    LoRA fine-tuning, logged in MLflow
     evaluation  the adapter against base model and baselines, on held-out steps and as a policy in the backtest
+    lineage     from a line of a corpus back to its candles
     defs        the Dagster definitions: eight thin modules over the functions above
 
 Importing this package loads none of them.

@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trader_pipeline.backtest.params import BacktestParams
+from trader_pipeline.corpora.audit import AuditParams
+from trader_pipeline.corpora.labels import CorpusParams
 from trader_pipeline.corpora.mixing import MixParams
 from trader_pipeline.corpora.render import RenderParams
 from trader_pipeline.corpora.splits import SplitParams
@@ -49,6 +51,8 @@ class Profile(BaseModel):
     evaluator: EvaluatorParams = EvaluatorParams()
     splits: SplitParams = SplitParams()
     render: RenderParams = RenderParams()
+    corpus: CorpusParams = CorpusParams()
+    audit: AuditParams = AuditParams()
     mix: MixParams = MixParams()
     model: ModelParams = ModelParams()
     finetune: FinetuneParams = FinetuneParams()

@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "trader_pipeline"
 ORDER = [
-    "schema", "store", "klines", "options", "backtest", "datasets", "paper", "corpora", "training", "evaluation",
-    "profile", "settings", "defs", "servers", "cli",
+    "schema", "store", "klines", "options", "backtest", "datasets", "paper", "corpora", "leaks", "training",
+    "evaluation", "lineage", "profile", "settings", "defs", "servers", "cli",
 ]  # fmt: skip
 ALLOWED = {
     "dagster": {"defs", "cli"},  # `run` opens the Dagster instance
@@ -86,6 +86,10 @@ COMMANDS = [
     "options check",
     "backtest",
     "corpus build",
+    "corpus audit",
+    "leaks",
+    "lineage",
+    "stale",
     "train",
     "evaluate",
 ]

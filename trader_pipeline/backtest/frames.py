@@ -16,7 +16,7 @@ from trader_pipeline.backtest.legs import LEG_FIELDS
 from trader_pipeline.backtest.outcomes import Outcomes, Simulation, Sold, StyleRun
 from trader_pipeline.backtest.policy import TeacherPolicy
 from trader_pipeline.options.calendar import instrument_name
-from trader_pipeline.options.chain import utc_times
+from trader_pipeline.options.chain import build_option_chain, utc_times
 from trader_pipeline.schema.tables import BACKTEST_LEGS, BACKTEST_STEPS, CANDIDATE_OUTCOMES
 
 _SECONDS_PER_DAY = 86_400
@@ -187,6 +187,18 @@ def _style_candidates(sim: Simulation, style: StyleRun) -> dict[str, np.ndarray]
         "sellable": settled.astype(np.int64),
         "label_end_time": np.where(settled, style.offered.end_time, sim.offers.ends),
     }
+
+
+def recorded_chain_frame(sim: Simulation) -> pd.DataFrame | None:
+    """Table OPTION_CHAIN at every decision, where calls come from recorded quotes; else None."""
+    prepared, params = sim.run.prepared, sim.run.params
+    if prepared.recorded is None:
+        return None
+    return build_option_chain(
+        fine_klines=prepared.fine_klines, market=prepared.market, start=prepared.start, end=prepared.end,
+        option_params=prepared.option_params, decision_every_hours=params.decision_every_hours,
+        decision_offset_hours=params.decision_offset_hours, quotes=prepared.recorded.calls,
+    )  # fmt: skip
 
 
 def equity_frame(sim: Simulation) -> pd.DataFrame:

@@ -51,6 +51,16 @@ class BacktestResult:
         """`close_time, exit_style, equity_usd, hodl_usd` of the book; without rows in independent mode."""
         return frames.equity_frame(self.simulation)
 
+    @property
+    def klines(self) -> pd.DataFrame:
+        """The market's candles as policies saw them."""
+        return self.simulation.run.prepared.klines
+
+    @cached_property
+    def recorded_chain(self) -> pd.DataFrame | None:
+        """Table OPTION_CHAIN of the window from the quotes that were traded; None where calls are modelled."""
+        return frames.recorded_chain_frame(self.simulation)
+
     @cached_property
     def chains(self) -> list[Chain]:
         """Every chain sold, with its legs, in the order of decision and exit style."""

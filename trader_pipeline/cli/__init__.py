@@ -8,7 +8,9 @@ Belongs here: options, messages, exit status. The work is a function of a stage,
     quotes      options record, import
     calibration options calibrate, check
     backtest    backtest (backtest_inputs, backtest_outputs, backtest_grid, sweep_tracking)
-    stages      corpus build, train, evaluate
+    corpus      corpus build, audit
+    leaks, lineage  leaks; lineage, stale
+    stages      train, evaluate
     options     what several commands share
 """
 
@@ -21,10 +23,13 @@ import click
 from trader_pipeline import __version__
 from trader_pipeline.cli.backtest import backtest
 from trader_pipeline.cli.calibration import calibrate, check
+from trader_pipeline.cli.corpus import corpus
 from trader_pipeline.cli.everything import run, ui
 from trader_pipeline.cli.klines import klines
+from trader_pipeline.cli.leaks import leaks
+from trader_pipeline.cli.lineage import lineage, stale
 from trader_pipeline.cli.quotes import options_group
-from trader_pipeline.cli.stages import corpus, evaluate, train
+from trader_pipeline.cli.stages import evaluate, train
 
 
 class _Cli(click.Group):
@@ -33,6 +38,8 @@ class _Cli(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of the output has gone: click ends quietly
         except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
@@ -49,11 +56,14 @@ def main() -> None:
     Real option quotes:                 trader-pipeline options --help  (record, import, calibrate, check)
     Backtest a rule, or a grid of them: trader-pipeline backtest --help
     One stage, without Dagster:         trader-pipeline klines import --help  (corpus, train, evaluate)
+    Is that corpus sound?               trader-pipeline corpus audit FILE.jsonl
+    Does anything look ahead?           trader-pipeline leaks
+    Where does this record come from?   trader-pipeline lineage FILE.jsonl:LINE  (stale: what must be made again)
     Look at it in the browser:          trader-pipeline ui
     """
 
 
 for command in (calibrate, check):
     options_group.add_command(command)
-for command in (run, ui, klines, options_group, backtest, corpus, train, evaluate):
+for command in (run, ui, klines, options_group, backtest, corpus, leaks, lineage, stale, train, evaluate):
     main.add_command(command)

@@ -217,11 +217,20 @@ def _export(inputs: Inputs, result: BacktestResult, out: Path) -> Iterator[Path]
     from trader_pipeline.datasets import build_candidate_dataset, build_chain_dataset, export_training_data
 
     market = inputs.request.market
-    chain = build_chain_dataset(result.steps, inputs.klines, step=market.step)
+    chain = build_chain_dataset(
+        result.steps, result.candidates, inputs.klines, step=market.step, option_chain=result.recorded_chain
+    )
     hashes = source_hashes(market, inputs.profile.klines)
     yield from export_training_data(
         chain,
-        build_candidate_dataset(result.steps, result.candidates, inputs.klines, step=market.step),
+        build_candidate_dataset(
+            result.steps,
+            result.candidates,
+            inputs.klines,
+            step=market.step,
+            option_chain=result.recorded_chain,
+            size=result.size,
+        ),
         underlying=market.underlying,
         start=chain["decision_time"].min(),
         end=chain["decision_time"].max(),

@@ -1,4 +1,4 @@
-"""A sub-command for each stage, over the stage's own functions and plain files: no Dagster, no store."""
+"""Training and evaluation as sub-commands, over the stages' own functions and plain files: no Dagster, no store."""
 
 from __future__ import annotations
 
@@ -7,78 +7,26 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trader_pipeline.cli.corpus import AUDIT_FILE, SPLITS_FILE, refuse_existing
 from trader_pipeline.cli.options import print_table, profile_of, profile_options
 
-SPLITS_FILE = "splits.json"
 _EXISTING = click.Path(exists=True, path_type=Path)
 _OUT = click.Path(path_type=Path)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-@click.group()
-def corpus() -> None:
-    """Chat records for fine-tuning."""
-
-
-@corpus.command("build")
-@profile_options
-@click.argument("candidates", nargs=-1, required=True, type=_EXISTING)
-@click.option(
-    "--out", required=True, type=_OUT, help="Folder for the JSONL files; existing ones are kept and refused."
-)
-def corpus_build(profile: str, overrides: tuple[str, ...], candidates: tuple[Path, ...], out: Path) -> None:
-    """Render, split, balance and mix corpora from candidate files (training_candidates_*.csv, or Parquet).
-
-    \b
-    Example:
-      trader-pipeline corpus build exports/training_candidates_*.csv --out corpora
-    """
-    import pandas as pd
-
-    from trader_pipeline.corpora import (
-        boundaries_to_json,
-        build_pick_candidate_corpus,
-        build_trade_or_skip_corpus,
-        check_corpus,
-        corpus_lines,
-        load_stable_instructions,
-        mix_corpora,
-        split_boundaries,
-    )
-    from trader_pipeline.datasets import load_dataset_file
-    from trader_pipeline.schema.tables import CANDIDATE_DATASET, REPLAY_CORPUS
-    from trader_pipeline.store import write_atomic
-
-    _refuse_existing(out, "train.jsonl", "val.jsonl", SPLITS_FILE)
-    settings = profile_of(profile, overrides)
-    frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
-    times = split_boundaries(frame["decision_time"], settings.splits)
-    mixed, table = mix_corpora(
-        build_trade_or_skip_corpus(
-            frame, boundaries=times, split_params=settings.splits, params=settings.render
-        ),
-        build_pick_candidate_corpus(
-            frame, boundaries=times, split_params=settings.splits, params=settings.render
-        ),
-        REPLAY_CORPUS.empty(),
-        load_stable_instructions(),
-        settings.mix,
-    )
-    if findings := check_corpus(mixed):
-        raise ValueError("the corpus is not sound:\n" + "\n".join(f"  {f}" for f in findings[:20]))
-    for split, records in mixed.groupby("split"):
-        path = write_atomic(out / f"{split}.jsonl", "".join(corpus_lines(records)).encode())
-        click.echo(f"{len(records):>6} records  {path}")
-    write_atomic(out / SPLITS_FILE, boundaries_to_json(times).encode())
-    print_table(table)
+    from trader_pipeline.corpora import AuditReport
 
 
 @click.command()
 @profile_options
 @click.option(
-    "--corpus", "corpus_dir", required=True, type=_EXISTING, help="Folder with train.jsonl and val.jsonl."
+    "--corpus",
+    "corpus_dir",
+    required=True,
+    type=_EXISTING,
+    help="Folder with train.jsonl, val.jsonl and audit.json.",
 )
 @click.option("--out", required=True, type=_OUT, help="Folder of the adapter; it must not exist.")
 @click.option(
@@ -111,9 +59,12 @@ def train(
     from trader_pipeline.training.tracking import TrackingParams
 
     settings = profile_of(profile, (*overrides, *([f"model.model_name={model}"] if model else [])))
-    records = [load_corpus_jsonl(corpus_dir / f"{s}.jsonl").assign(split=s) for s in ("train", "val")]
+    # An audit of one kind covers its test records too; none of them is trained on.
+    splits = ["train", "val", *(["test"] if (corpus_dir / "test.jsonl").exists() else [])]
+    records = [load_corpus_jsonl(corpus_dir / f"{s}.jsonl").assign(split=s) for s in splits]
     result = train_adapter(
         pd.concat(records, ignore_index=True),
+        audit=_audit_of(corpus_dir),
         model_params=settings.model,
         params=settings.finetune,
         output_dir=out,
@@ -184,7 +135,7 @@ def evaluate(
     from trader_pipeline.store import write_atomic
 
     if out is not None:
-        _refuse_existing(out, "decisions.csv", "metrics.csv", "equity.csv")
+        refuse_existing(out, "decisions.csv", "metrics.csv", "equity.csv")
     settings = profile_of(profile, (*_base_model_of(adapter), *overrides), klines=str(klines_path))
     frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
     markets = [Market(underlying, timeframe) for underlying in sorted(set(frame["underlying"]))]
@@ -218,10 +169,16 @@ def evaluate(
             click.echo(write_atomic(out / f"{name}.csv", text.encode()))
 
 
-def _refuse_existing(folder: Path, *names: str) -> None:
-    """Say so before the work, not after it."""
-    if taken := [name for name in names if (folder / name).exists()]:
-        raise FileExistsError(f"{folder} holds {', '.join(taken)} already; name another folder")
+def _audit_of(corpus_dir: Path) -> AuditReport:
+    from trader_pipeline.corpora import AuditReport
+
+    path = corpus_dir / AUDIT_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: only an audited corpus is trained on; audit it with `trader-pipeline corpus audit"
+            f" {corpus_dir}/val.jsonl --train {corpus_dir}/train.jsonl --out {path}`"
+        )
+    return AuditReport.from_json(path.read_text())
 
 
 def _boundaries_of(adapter: Path) -> dict[str, pd.Timestamp] | None:

@@ -1,26 +1,33 @@
-"""What the adapter is trained on: the trading kinds, balanced and capped, plus an exact share of stable instructions.
+"""What the adapter is trained on: the trading kinds, capped and within quotas, and an exact share of stable ones.
 
 Belongs here: choosing records. Nothing here writes or changes a text, and nothing here looks at the test split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from trader_pipeline.backtest.regimes import regime_names
+from trader_pipeline.corpora.balance import class_weights, evenly
+from trader_pipeline.corpora.counts import answer_classes, count_table
+from trader_pipeline.corpora.quotas import Quota, allocate, allocate_cells
 from trader_pipeline.corpora.records import record_id
 from trader_pipeline.corpora.steps import text_hash
 from trader_pipeline.schema.tables import MIXED_CORPUS
 
+__all__ = ["TRADING_KINDS", "MixParams", "allocate", "count_table", "even_sample", "mix_corpora"]
+
 TRADING_KINDS = ("trade_or_skip", "pick_candidate", "replay")
+Balance = Literal["pairs", "weights", "none"]
+_CELL = ["kind", "underlying", "regime", "answer"]
 
 
 class MixParams(BaseModel):
-    """Sizes and shares of the mixed corpus, the same for train and val."""
+    """Sizes, shares and quotas of the mixed corpus, the same for train and val."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,8 +49,19 @@ class MixParams(BaseModel):
     replay_share: float = Field(
         default=0.1, ge=0, description="weight of replay instructions among the trading kinds"
     )
-    balance: Literal["downsample", "none"] = Field(
-        default="downsample", description="downsample: as many SELL_CALL as SKIP records in trade-or-skip"
+    max_regime_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="largest share of one regime label (bull, chop, dump, not dated) in a split's trading records;"
+        " val, which may lie in fewer regimes than that needs, is held to equal shares of those it has; 1: no quota",
+    )
+    max_underlying_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="largest share of one underlying in a split's trading records, held like max_regime_share;"
+        " 1: no quota",
     )
     seed: int = Field(default=0, description="seed of sampling and order")
 
@@ -54,95 +72,141 @@ def mix_corpora(
     replay: pd.DataFrame,
     stable: pd.DataFrame,
     params: MixParams,
+    *,
+    regimes: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train and val records of all kinds, in a seeded order that does not depend on the order of the inputs.
 
-    Each kind gets its share of the cap; what a kind cannot fill goes to the others. Records are taken evenly over time.
-    Where there are too few stable records for the share, they are repeated (a copy has its own `record_id`).
+    Each kind gets its share of the cap; what a kind cannot fill goes to the others, and quotas hold over all kinds
+    together. Records are taken evenly over time. Trade-or-skip that comes balanced, by number or by weight, stays so
+    inside each split and underlying. Where there are too few stable records for the share, they are repeated (a copy
+    has its own `record_id`). Weights are 1 on average in each split.
+
+    Args:
+        regimes: columns label, start, end of REGIME_WINDOWS; needed for `max_regime_share`. A label groups records and
+            enters no text.
 
     Returns:
-        A frame of MIXED_CORPUS, and a table `split, kind, answer, before, after` (answer classes, numbers of records).
+        A frame of MIXED_CORPUS, and its `count_table` before and after.
 
     Raises:
-        ValueError: a split without trading records, or a stable share without stable records.
+        ValueError: a split without trading records, a stable share without stable records, a quota that cannot hold,
+            or a regime quota without regimes.
     """
+    if params.max_regime_share < 1 and regimes is None:
+        raise ValueError("max_regime_share needs the regime windows; give them, or set it to 1")
     trading = dict(zip(TRADING_KINDS, (trade_or_skip, pick_candidate, replay), strict=True))
     parts = []
     for split, cap in (("train", params.max_train_records), ("val", params.max_val_records)):
-        inside = {kind: frame[frame["split"] == split] for kind, frame in trading.items()}
-        chosen = _choose_trading(inside, cap - round(params.stable_share * cap), params)
-        if not chosen:
+        inside = [frame[frame["split"] == split] for frame in trading.values()]
+        chosen = _choose_trading(inside, cap - round(params.stable_share * cap), split, params, regimes)
+        if chosen.empty:
             raise ValueError(
-                f"no trading records in split {split}: the time span is too short for its label horizon"
+                f"no trading records in split {split}: the time span is too short for its label horizon, or a quota"
+                " leaves none"
             )
-        count = sum(len(c) for c in chosen)
-        wanted = min(round(count * params.stable_share / (1 - params.stable_share)), max(cap - count, 0))
-        parts += [*chosen, _repeat(stable[stable["split"] == split], wanted, split, params.seed)]
-    mixed = pd.concat([p for p in parts if len(p)], ignore_index=True)[MIXED_CORPUS.column_names]
+        wanted = round(len(chosen) * params.stable_share / (1 - params.stable_share))
+        wanted = min(wanted, max(cap - len(chosen), 0))
+        parts += [chosen, _repeat(stable[stable["split"] == split], wanted, split, params.seed)]
+    mixed = _joined(parts)
     order = np.argsort([text_hash(params.seed, "order", r) for r in mixed["record_id"]], kind="stable")
-    before = pd.concat([f for f in (*trading.values(), stable) if len(f)], ignore_index=True)
-    return mixed.iloc[order].reset_index(drop=True), _mix_table(before, mixed)
-
-
-def allocate(total: int, available: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
-    """`total` shared out by weight, at most what is available of each; what one cannot fill goes to the others.
-
-    >>> allocate(100, {"a": 10, "b": 500}, {"a": 0.5, "b": 0.5})
-    {'a': 10, 'b': 90}
-    """
-    quota = dict.fromkeys(available, 0)
-    open_kinds = [k for k in available if available[k] > 0 and weights[k] > 0]
-    left = min(total, sum(available[k] for k in open_kinds))
-    while open_kinds and left > 0:
-        weight = sum(weights[k] for k in open_kinds)
-        ideal = {k: left * weights[k] / weight for k in open_kinds}
-        full = [k for k in open_kinds if ideal[k] >= available[k]]
-        if not full:
-            return {**quota, **_largest_remainder(ideal, left)}
-        for kind in full:
-            quota[kind] = min(available[kind], left)
-            left -= quota[kind]
-        open_kinds = [k for k in open_kinds if k not in full]
-    return quota
+    before = _joined([f[f["split"].isin(["train", "val"])] for f in (*trading.values(), stable)])
+    mixed = mixed.iloc[order].reset_index(drop=True)
+    return mixed, count_table(mixed, before=before, regimes=regimes)
 
 
 def even_sample(frame: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     """`count` rows spread evenly over the order of time; rows of one time are ordered by a seeded hash."""
-    if count >= len(frame):
-        return frame
-    keyed = frame.assign(_hash=[text_hash(seed, r) for r in frame["record_id"]])
-    ordered = frame.iloc[np.lexsort((keyed["_hash"].to_numpy(str), keyed["decision_time"].to_numpy()))]
-    return ordered.iloc[((np.arange(count) + 0.5) * len(frame) / count).astype(int)]
+    hashes = np.array([text_hash(seed, r) for r in frame["record_id"]], dtype=str)
+    ordered = frame.iloc[np.lexsort((hashes, frame["decision_time"].to_numpy("datetime64[ns]")))]
+    return ordered if count >= len(frame) else ordered.iloc[evenly(count, len(frame))]
 
 
-def _choose_trading(inside: Mapping[str, pd.DataFrame], total: int, params: MixParams) -> list[pd.DataFrame]:
-    classes = inside["trade_or_skip"]["assistant"].value_counts()
-    balanced = params.balance == "downsample"
-    available = {kind: len(frame) for kind, frame in inside.items()}
-    if balanced:
-        available["trade_or_skip"] = 2 * int(classes.min()) if len(classes) == 2 else 0
+def _choose_trading(
+    kinds: list[pd.DataFrame], total: int, split: str, params: MixParams, regimes: pd.DataFrame | None
+) -> pd.DataFrame:
+    """At most `total` records of a split, within the quotas."""
+    records = _joined(kinds)
+    if records.empty:
+        return records
+    balance = _balance_of(records)
+    labels = _cell_labels(records, params, regimes, balance)
+    cells, rows = _cells(labels, balance)
     weights = {kind: getattr(params, f"{kind}_share") for kind in TRADING_KINDS}
-    quota = allocate(total, available, weights)
-    if balanced and quota["trade_or_skip"] % 2:
-        even = quota["trade_or_skip"] - 1
-        others = allocate(total - even, available | {"trade_or_skip": 0}, weights)
-        quota = others | {"trade_or_skip": even}
-    chosen = []
-    for kind, frame in inside.items():
-        if kind == "trade_or_skip" and balanced:
-            half = quota[kind] // 2
-            chosen += [even_sample(f, half, params.seed) for _, f in frame.groupby("assistant") if half]
-        else:
-            chosen.append(even_sample(frame, quota[kind], params.seed))
-    return [c for c in chosen if len(c)]
+    counts = allocate_cells(cells, total, weights, _quotas(cells, params, relax=split == "val"))
+    chosen = [
+        even_sample(records.iloc[own], int(count) // len(parts), params.seed)
+        for parts, count in zip(rows, counts, strict=True)
+        for own in parts
+        if count
+    ]
+    return _reweighted(pd.concat(chosen), balance) if chosen else records.iloc[:0]
 
 
-def _largest_remainder(ideal: Mapping[str, float], total: int) -> dict[str, int]:
-    floors = {k: int(v) for k, v in ideal.items()}
-    by_remainder = sorted(ideal, key=lambda k: (floors[k] - ideal[k], k))
-    for kind in by_remainder[: total - sum(floors.values())]:
-        floors[kind] += 1
-    return floors
+def _quotas(cells: pd.DataFrame, params: MixParams, *, relax: bool) -> list[Quota]:
+    limits = {"regime": params.max_regime_share, "underlying": params.max_underlying_share}
+    least = {column: 1 / max(cells[column].nunique(), 1) if relax else 0.0 for column in limits}
+    return [Quota(column, max(share, least[column])) for column, share in limits.items() if share < 1]
+
+
+def _cell_labels(
+    records: pd.DataFrame, params: MixParams, regimes: pd.DataFrame | None, balance: Balance
+) -> pd.DataFrame:
+    """Kind, underlying, regime (where a quota asks for it) and answer (of trade-or-skip that has to stay balanced)."""
+    labels = records[["kind", "underlying"]].assign(regime="", answer="")
+    if regimes is not None and params.max_regime_share < 1:
+        labels["regime"] = regime_names(records["decision_time"], regimes, by="label")
+    if balance != "none":
+        kind_1 = records["kind"] == "trade_or_skip"
+        labels["answer"] = answer_classes(records).where(kind_1, "")
+    return labels
+
+
+def _cells(labels: pd.DataFrame, balance: Balance) -> tuple[pd.DataFrame, list[list[np.ndarray]]]:
+    """Cells as `allocate_cells` takes them, and each one's rows: two lists of equal use where answers come in pairs."""
+    key = _CELL if balance != "pairs" else _CELL[:-1]
+    cells, rows = [], []
+    for name, own in labels.groupby(key, sort=True).indices.items():
+        answer = labels["answer"].to_numpy()[own]
+        parts = [own[answer == a] for a in sorted(set(answer))]
+        cell = dict(zip(key, cast(tuple[str, ...], name), strict=True))
+        paired = balance == "pairs" and cell["kind"] == "trade_or_skip"
+        if paired and len(parts) < 2:
+            continue
+        unit = 2 if paired else 1
+        cells.append(cell | {"available": unit * min(len(p) for p in parts), "unit": unit})
+        rows.append(parts)
+    return pd.DataFrame(cells, columns=[*key, "available", "unit"]), rows
+
+
+def _balance_of(records: pd.DataFrame) -> Balance:
+    """How trade-or-skip came: as many of either answer in each underlying, or as much weight, or neither.
+
+    An underlying with one answer alone has nothing to weigh against it and is not asked.
+    """
+    own = records[records["kind"] == "trade_or_skip"]
+    if own.empty:
+        return "none"
+    answers = own.assign(answer=answer_classes(own)).groupby(["underlying", "answer"])["weight"]
+    heads, weights = answers.size().unstack(fill_value=0), answers.sum().unstack(fill_value=0)
+    if heads.shape[1] == 2 and heads.iloc[:, 0].equals(heads.iloc[:, 1]):
+        return "pairs"
+    both = weights[(heads > 0).all(axis=1)]
+    if weights.shape[1] == 2 and len(both) and np.allclose(both.iloc[:, 0], both.iloc[:, 1]):
+        return "weights"
+    return "none"
+
+
+def _reweighted(chosen: pd.DataFrame, balance: Balance) -> pd.DataFrame:
+    """Weights of the chosen records: those of trade-or-skip anew where weights balance it, 1 on average over all."""
+    weight = chosen["weight"].to_numpy(dtype=float).copy()
+    if balance == "weights":
+        answer = pd.factorize(answer_classes(chosen), sort=True)[0]
+        kind_1 = chosen[(chosen["kind"] == "trade_or_skip").to_numpy()]
+        place = np.flatnonzero((chosen["kind"] == "trade_or_skip").to_numpy())
+        for own in kind_1.groupby("underlying").indices.values():
+            weight[place[own]] = class_weights(answer[place[own]])
+    return chosen.assign(weight=weight / weight.mean())
 
 
 def _repeat(stable: pd.DataFrame, count: int, split: str, seed: int) -> pd.DataFrame:
@@ -162,15 +226,7 @@ def _repeat(stable: pd.DataFrame, count: int, split: str, seed: int) -> pd.DataF
     return chosen.assign(record_id=ids)
 
 
-def _mix_table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    counts = pd.DataFrame({"before": _class_counts(before), "after": _class_counts(after)})
-    counts = counts.fillna(0).astype("int64").reset_index()
-    return counts[counts["split"].isin(["train", "val"])].sort_values(
-        ["split", "kind", "answer"], ignore_index=True
-    )
-
-
-def _class_counts(frame: pd.DataFrame) -> pd.Series:
-    index = frame["assistant"].str.fullmatch(r"\d+") & (frame["kind"] == "pick_candidate")
-    answer = frame["assistant"].mask(index, "index").mask(frame["kind"] == "stable", "text")
-    return frame.assign(answer=answer).groupby(["split", "kind", "answer"]).size()
+def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """One frame of MIXED_CORPUS's columns; empty ones are left out, as their columns may have no dtype."""
+    filled = [f[MIXED_CORPUS.column_names] for f in frames if len(f)]
+    return pd.concat(filled, ignore_index=True) if filled else MIXED_CORPUS.empty()

@@ -1,27 +1,30 @@
-"""Corpus kind 2: all candidates of a step, shuffled; the answer is the teacher's choice, an index or NO_TRADE."""
+"""Corpus kind 2: all candidates of a step, shuffled; the answer is the index of the right one, or NO_TRADE."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+import pyarrow as pa
 
-from trader_pipeline.corpora.records import Record, corpus_frame
-from trader_pipeline.corpora.render import RenderParams, candidate_order, prompt_steps, render_pick
-from trader_pipeline.corpora.splits import SplitParams, assign_splits
-from trader_pipeline.corpora.steps import LabelledStep
+from trader_pipeline.corpora.balance import hold_to_half
+from trader_pipeline.corpora.labels import (
+    OUTCOMES,
+    STEP,
+    Candidates,
+    CorpusParams,
+    order_candidates,
+    outcome_columns,
+    pick_labels,
+    step_splits,
+)
+from trader_pipeline.corpora.records import corpus_frame
+from trader_pipeline.corpora.render import PROMPT_COLUMNS, PickPrompts, prompt_rows, render_pick
+from trader_pipeline.corpora.render_params import RenderParams
+from trader_pipeline.corpora.splits import SplitParams
 from trader_pipeline.schema.columns import NO_TRADE
 from trader_pipeline.schema.tables import PICK_CANDIDATE_CORPUS
-
-
-class PickParams(BaseModel):
-    """How the candidates are ordered."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seed: int = Field(default=0, description="seed of the orders; the decision's identity is hashed with it")
-    shuffles: int = Field(default=1, ge=1, description="records per step, each in another order")
 
 
 def build_pick_candidate_corpus(
@@ -30,12 +33,13 @@ def build_pick_candidate_corpus(
     boundaries: Mapping[str, pd.Timestamp],
     split_params: SplitParams | None = None,
     params: RenderParams | None = None,
-    pick_params: PickParams | None = None,
+    corpus_params: CorpusParams | None = None,
 ) -> pd.DataFrame:
-    """`shuffles` records per decision and exit style, in the order of time.
+    """`corpus_params.shuffles` records per decision and exit style, in the order of time.
 
     A step's label ends when the last of its candidates' outcomes is known, so it is purged as a whole. A step without
-    candidates has no row in `candidate_dataset` and so no record.
+    candidates has no row in `candidate_dataset` and so no record. Unless `balance` is none, NO_TRADE is the answer of
+    at most half of a split and underlying: a model that always declines must not look good.
 
     Args:
         candidate_dataset: rows of CANDIDATE_DATASET, one timeframe per underlying, in any order.
@@ -44,52 +48,110 @@ def build_pick_candidate_corpus(
     Returns:
         A frame of PICK_CANDIDATE_CORPUS. Purged and sealed steps are not in it, and are never rendered.
     """
-    split_params, params, pick_params = (
-        split_params or SplitParams(),
-        params or RenderParams(),
-        pick_params or PickParams(),
-    )
-    steps = prompt_steps(candidate_dataset[candidate_dataset["decision_time"] < boundaries["sealed"]])
-    if not steps:
-        return PICK_CANDIDATE_CORPUS.empty()
-    splits = assign_splits(
-        pd.Series([s.step.decision_time for s in steps]),
-        pd.Series([s.label_end_time for s in steps]),
-        params=split_params,
+    params, corpus_params = params or RenderParams(), corpus_params or CorpusParams()
+    candidates, records = select_picks(
+        candidate_dataset,
         boundaries=boundaries,
+        split_params=split_params or SplitParams(),
+        params=params,
+        corpus_params=corpus_params,
     )
-    records = [
-        record
-        for labelled, split in zip(steps, splits, strict=True)
-        if split is not None
-        for record in _records(labelled, split, params, pick_params)
-    ]
-    return corpus_frame(records, PICK_CANDIDATE_CORPUS)
+    chosen = records[records["kept"]].reset_index(drop=True)
+    if chosen.empty:
+        return PICK_CANDIDATE_CORPUS.empty()
+    rows = prompt_rows(candidates.kept(_flags(records, candidates.count)).frame)
+    hindsight = _outcomes(candidates, chosen, params) if params.hindsight else None
+    parts = []
+    for shuffle in range(corpus_params.shuffles):
+        prompts = render_pick(rows, params, shuffle=shuffle, seed=corpus_params.seed, hindsight=hindsight)
+        parts.append(chosen.assign(**_turns(prompts, chosen["instrument"])))
+    frame = pd.concat(parts).sort_index(kind="stable").drop_duplicates([*STEP, "user"])
+    names = ["split", "system", "user", "assistant", "label_end_time", "weight", "instrument", *STEP]
+    return corpus_frame("pick_candidate", {name: frame[name] for name in names}, PICK_CANDIDATE_CORPUS)
 
 
-def _records(
-    labelled: LabelledStep, split: str, params: RenderParams, pick_params: PickParams
-) -> Iterator[Record]:
-    step = labelled.step
-    instruments = [c.instrument for c in step.candidates]
-    chosen = None if labelled.chosen is None else instruments.index(labelled.chosen)
-    seen: set[tuple[int, ...]] = set()
-    for shuffle in range(pick_params.shuffles):
-        order = candidate_order(step, shuffle, pick_params.seed)
-        if order in seen:
-            continue
-        seen.add(order)
-        position = None if chosen is None else order.index(chosen) + 1
-        hindsight = None if chosen is None else labelled.hindsight[chosen]
-        system, user = render_pick(step, order, params, hindsight=hindsight, chosen_index=position)
-        yield Record(
-            kind="pick_candidate",
-            split=split,
-            system=system,
-            user=user,
-            assistant=NO_TRADE if position is None else str(position),
-            underlying=step.underlying,
-            decision_time=step.decision_time,
-            label_end_time=labelled.label_end_time,
-            exit_style=step.exit_style,
-        )
+def select_picks(
+    candidate_dataset: pd.DataFrame,
+    *,
+    boundaries: Mapping[str, pd.Timestamp],
+    split_params: SplitParams,
+    params: RenderParams,
+    corpus_params: CorpusParams,
+) -> tuple[Candidates, pd.DataFrame]:
+    """What `select_steps` returns, with NO_TRADE in at most half of a split and underlying, by number or by weight."""
+    candidates, steps = select_steps(
+        candidate_dataset,
+        boundaries=boundaries,
+        split_params=split_params,
+        params=params,
+        corpus_params=corpus_params,
+    )
+    kept, weight = hold_to_half(
+        steps, steps["kept"].to_numpy(), answer=NO_TRADE, mode=corpus_params.balance, seed=corpus_params.seed
+    )
+    return candidates, steps.assign(kept=kept, weight=weight)
+
+
+def select_steps(
+    candidate_dataset: pd.DataFrame,
+    *,
+    boundaries: Mapping[str, pd.Timestamp],
+    split_params: SplitParams,
+    params: RenderParams,
+    corpus_params: CorpusParams,
+) -> tuple[Candidates, pd.DataFrame]:
+    """The ordered candidates, and the steps with a known label and a split.
+
+    Returns:
+        The candidates, and a frame indexed by their steps: decision_time, underlying, exit_style, label_end_time,
+        split, instrument (null for NO_TRADE), right (its row, or -1), answer (index or NO_TRADE), noisy, kept, weight.
+    """
+    outcomes = outcome_columns(params.labels) if params.hindsight else ()
+    candidates = order_candidates(
+        candidate_dataset, boundaries=boundaries, columns=[*PROMPT_COLUMNS, *outcomes]
+    )
+    right, known = pick_labels(candidates, params.labels)
+    steps, noisy = step_splits(
+        candidates, boundaries=boundaries, split_params=split_params, corpus_params=corpus_params
+    )
+    steps = steps.assign(
+        right=right,
+        instrument=candidates.instruments(right),
+        answer=np.where(right >= 0, "index", NO_TRADE),
+        noisy=noisy,
+        kept=~noisy,
+        weight=1.0,
+    )
+    return candidates, steps[known & steps["split"].notna().to_numpy()]
+
+
+def answer_texts(instruments: pa.LargeListArray, answers: pa.LargeListArray, wanted: pd.Series) -> pa.Array:
+    """The whole assistant turn that names each step's wanted instrument; NO_TRADE, the last, where that is null."""
+    sizes = instruments.value_lengths().to_numpy(zero_copy_only=False)
+    starts = np.cumsum(sizes) - sizes
+    step = np.repeat(np.arange(len(sizes)), sizes)
+    named = instruments.flatten().to_numpy(zero_copy_only=False) == wanted.to_numpy(dtype=object)[step]
+    place = sizes.astype(np.int64)
+    place[step[named]] = np.flatnonzero(named) - starts[step[named]]
+    return answers.flatten().take(pa.array(starts + np.arange(len(sizes)) + place))
+
+
+def _turns(prompts: PickPrompts, wanted: pd.Series) -> dict[str, np.ndarray]:
+    assistant = answer_texts(prompts.instruments, prompts.answers, wanted)
+    turns = {"system": prompts.system, "user": prompts.user, "assistant": assistant}
+    return {name: pa.chunked_array([turn]).to_numpy() for name, turn in turns.items()}
+
+
+def _outcomes(candidates: Candidates, chosen: pd.DataFrame, params: RenderParams) -> pa.Table:
+    """What came of each step's right candidate; a step with NO_TRADE has no row."""
+    sold = chosen[chosen["right"] >= 0]
+    rows = candidates.frame.take(sold["right"].to_numpy())
+    names = {name: rows[c] for name, c in zip(OUTCOMES, outcome_columns(params.labels), strict=True)}
+    key = {name: rows[name] for name in (*STEP, "instrument")}
+    return pa.Table.from_pandas(pd.DataFrame({**key, **names}), preserve_index=False)
+
+
+def _flags(records: pd.DataFrame, steps: int) -> np.ndarray:
+    flags = np.zeros(steps, dtype=bool)
+    flags[records.index[records["kept"]]] = True
+    return flags

@@ -1,50 +1,130 @@
-"""A chat record as a row, and frames of them.
+"""Chat records as frames: their ids, their hash, and the frame with exactly the columns of a corpus table.
 
-Belongs here: the record's id and the frame with exactly the corpus columns. Nothing about what the text says.
+Belongs here: what identifies a record and a whole corpus. Nothing about what the text says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from trader_pipeline.corpora.steps import text_hash
 from trader_pipeline.schema import Table, validate
 
-
-@dataclass(frozen=True)
-class Record:
-    """One chat record and where it comes from; `decision_time` and the like are null for stable instructions."""
-
-    kind: str
-    split: str
-    system: str
-    user: str
-    assistant: str
-    underlying: str | None = None
-    decision_time: pd.Timestamp | None = None
-    label_end_time: pd.Timestamp | None = None
-    exit_style: str | None = None
-
-    @property
-    def record_id(self) -> str:
-        return record_id(self.kind, self.system, self.user, self.assistant)
+PAIR_SEPARATOR = "\x1f"
+"""Stands between the two answers of a preference where one text is made of them, as in its id."""
+_TIMES = ("decision_time", "label_end_time")
+_ANSWERS = (("assistant",), ("chosen_answer", "rejected_answer"))
+_NO_ANSWER = "\x00"
+"""Stands for an answer that a record does not have, which is not the same as an empty one."""
+_ORIGIN = ("underlying", "decision_time", "label_end_time", "exit_style", "instrument")
 
 
 def record_id(kind: str, system: str, user: str, assistant: str, repeat: int = 0) -> str:
-    """Hash (16 hex digits) of kind and text; `repeat` tells apart the copies of an instruction that is shown often."""
+    """Hash (16 hex digits) of kind and text; `repeat` tells apart the copies of an instruction that is shown often.
+
+    A preference's `assistant` is `pair_text` of its two answers.
+    """
     return text_hash(kind, system, user, assistant, *([repeat] if repeat else []))
 
 
-def corpus_frame(records: Sequence[Record], table: Table) -> pd.DataFrame:
-    """The records as a validated frame of `table`, in the order given."""
-    rows = [{"record_id": record.record_id, **asdict(record)} for record in records]
-    if not rows:
-        return table.empty()
-    frame = pd.DataFrame(rows)[table.column_names]
-    for column in ("decision_time", "label_end_time"):
-        frame[column] = pd.to_datetime(frame[column], utc=True)
+def pair_text(chosen: str, rejected: str) -> str:
+    """The two answers of a preference as one text."""
+    return f"{chosen}{PAIR_SEPARATOR}{rejected}"
+
+
+def record_ids(kind: str, system: Iterable[str], user: Iterable[str], assistant: Iterable[str]) -> list[str]:
+    """`record_id` of every row of one kind, in order.
+
+    >>> record_ids("stable", ["s"], ["u"], ["a"]) == [record_id("stable", "s", "u", "a")]
+    True
+    """
+    digest = hashlib.blake2b
+    return [
+        digest(f"{kind}\x1f{s}\x1f{u}\x1f{a}".encode(), digest_size=8).hexdigest()
+        for s, u, a in zip(system, user, assistant, strict=True)
+    ]
+
+
+def corpus_frame(kind: str, columns: Mapping[str, Any], table: Table) -> pd.DataFrame:
+    """Columns of equal length as a validated frame of `table`, in the order given; ids are made here.
+
+    Args:
+        columns: split, system, user, and assistant or chosen_answer and rejected_answer; where known also underlying,
+            decision_time, label_end_time, exit_style, instrument (else null) and weight (else 1). Arrays of numpy or
+            Arrow, lists or series; a single text stands for every row.
+
+    Raises:
+        SchemaError: a value that `table` does not allow, or the same text twice.
+    """
+    given = {name: _values(name, values) for name, values in columns.items()}
+    frame = pd.DataFrame(given, index=pd.RangeIndex(len(given["user"])))
+    for name in set(_ORIGIN) - set(given):
+        frame[name] = None
+    for name in _TIMES:
+        frame[name] = pd.to_datetime(frame[name], utc=True)
+    if "weight" not in given:
+        frame["weight"] = 1.0
+    answers = frame["assistant"] if "assistant" in given else _pair_texts(frame)
+    frame = frame.assign(kind=kind, record_id=record_ids(kind, frame["system"], frame["user"], answers))
+    frame = frame[table.column_names]
     validate(frame, table)
     return frame
+
+
+def corpus_hash(frame: pd.DataFrame) -> str:
+    """SHA-256 of what a corpus teaches: each record's split, system, user, answer or pair of answers, and weight.
+
+    Neither the order of the records counts (a table is stored by `record_id`, JSONL files are one a split) nor their
+    ids, kinds and origins. So the hash of a table is that of the JSONL files written from it, given their splits.
+
+    Args:
+        frame: columns user, and assistant or chosen_answer and rejected_answer (or all three, null where a record has
+            none); system and split (else "") and weight (else 1) may be absent or null.
+
+    Raises:
+        ValueError: no `user`, or neither `assistant` nor `chosen_answer` and `rejected_answer`.
+    """
+    if "user" not in frame.columns or not any(set(names) <= set(frame.columns) for names in _ANSWERS):
+        raise ValueError(
+            "a corpus needs the columns system, user, and assistant or chosen_answer and rejected_answer;"
+            f" got {', '.join(map(str, frame.columns))}"
+        )
+    texts = [_texts(frame, name, absent="") for name in ("split", "system", "user")]
+    texts += [_texts(frame, name, absent=_NO_ANSWER) for names in _ANSWERS for name in names]
+    weight = (
+        frame["weight"].astype(float).fillna(1.0).tolist()
+        if "weight" in frame.columns
+        else [1.0] * len(frame)
+    )
+    rows = zip(*texts, weight, strict=True)
+    return hashlib.sha256(b"".join(sorted(_row_digest(row) for row in rows))).hexdigest()
+
+
+def _row_digest(row: tuple[Any, ...]) -> bytes:
+    """The lengths come first, so that no two rows of different texts have the same bytes."""
+    *texts, weight = row
+    lengths = ",".join(str(len(t)) for t in texts)
+    return hashlib.blake2b(f"{lengths},{weight!r}:{''.join(texts)}".encode(), digest_size=32).digest()
+
+
+def _texts(frame: pd.DataFrame, name: str, *, absent: str) -> list[str]:
+    if name not in frame.columns:
+        return [absent] * len(frame)
+    return frame[name].astype(object).where(frame[name].notna(), absent).tolist()
+
+
+def _pair_texts(frame: pd.DataFrame) -> list[str]:
+    return [pair_text(c, r) for c, r in zip(frame["chosen_answer"], frame["rejected_answer"], strict=True)]
+
+
+def _values(name: str, values: Any) -> Any:
+    """Arrow arrays as Python texts, equal ones made once (users' are all different); series without their index."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        whole = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+        return whole.to_pandas(deduplicate_objects=name != "user").array
+    return values.array if isinstance(values, pd.Series) else values

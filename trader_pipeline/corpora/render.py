@@ -1,16 +1,24 @@
 """The one prompt renderer: corpora, training and inference all get their text here, so it cannot drift apart.
 
-Belongs here: the text of a decision, the allowed answers, the hindsight lines for study. Does not belong here:
-labels, splits, sampling. A prompt says only what a `PromptStep` holds, and that holds nothing later than its decision.
+Belongs here: whole prompts and their answers, for tables of candidates (`prompt_rows`), a column at a time; one step is
+a table of a few rows. Does not belong here: labels, splits, sampling. A prompt is made of `PROMPT_COLUMNS` alone, and
+those hold nothing later than their decision; outcome lines, for study, are a table of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+import pyarrow as pa
 
+from trader_pipeline.corpora.classic_layout import HINDSIGHT_MARKER, classic_pick, classic_trade_or_skip
+from trader_pipeline.corpora.plain_style import candidate_text, market_lines, numbered_lines, reply
+from trader_pipeline.corpora.presentation import Presentation, present
+from trader_pipeline.corpora.prompt_rows import PROMPT_COLUMNS, PromptTable, prompt_rows, prompt_rows_of
+from trader_pipeline.corpora.rationale import no_trade_rationale, sell_rationale, skip_rationale
+from trader_pipeline.corpora.render_params import RenderParams, TradingKind
+from trader_pipeline.corpora.report_style import market_note, option_note
 from trader_pipeline.corpora.steps import (
     Hindsight,
     LabelledStep,
@@ -20,125 +28,130 @@ from trader_pipeline.corpora.steps import (
     candidate_order,
     prompt_steps,
 )
+from trader_pipeline.corpora.text_columns import fixed, in_slices, join, labelled, repeat
 from trader_pipeline.schema.columns import NO_TRADE
 
 __all__ = [
     "HINDSIGHT_MARKER",
+    "PROMPT_COLUMNS",
+    "SELL_CALL",
+    "SKIP",
     "Hindsight",
     "LabelledStep",
+    "PickPrompts",
     "PromptCandidate",
     "PromptStep",
+    "Prompts",
     "RenderParams",
     "allowed_answers",
+    "answer_of",
     "build_prompt_step",
     "candidate_order",
     "contains_hindsight",
+    "prompt_rows",
+    "prompt_rows_of",
     "prompt_steps",
     "render_pick",
     "render_replay",
     "render_trade_or_skip",
 ]
 
-CandidateColumn = Literal[
-    "strike", "dte", "delta", "iv", "ivrv_ratio", "premium_yield_pct", "distance_to_strike_atr", "score"
-]
-HINDSIGHT_MARKER = "Outcome (teacher hindsight"
 SELL_CALL, SKIP = "SELL_CALL", "SKIP"
 
 
-class RenderParams(BaseModel):
-    """What a prompt shows. The same object must serve corpus, training and inference."""
+@dataclass(frozen=True)
+class Prompts:
+    """One entry a row: system and user turn, and the whole assistant turn of either answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    system: pa.Array
+    user: pa.Array
+    sell: pa.Array
+    skip: pa.Array
 
-    style: Literal["plain"] = Field(default="plain", description="plain: labelled figures, no narrative")
-    show_score: bool = Field(
-        default=False, description="add the teacher's score (0-10); hidden by default: it is the answer"
-    )
-    hindsight: bool = Field(
-        default=False, description="add outcome lines, for study; training refuses such a corpus"
-    )
-    candidate_columns: tuple[CandidateColumn, ...] = Field(
-        default=("dte", "delta", "premium_yield_pct", "ivrv_ratio"),
-        description="figures of the one candidate of trade-or-skip and replay prompts, in order",
-    )
-    pick_columns: tuple[CandidateColumn, ...] = Field(
-        default=("strike", "dte", "delta", "premium_yield_pct"),
-        description="figures on each candidate line of pick prompts, in order; each costs about 9 tokens a line",
-    )
-    trade_or_skip_system: str = Field(
-        default="You trade covered calls. Sell this call or skip it, as the teacher policy would.",
-        description="system turn of trade-or-skip prompts",
-    )
-    pick_system: str = Field(
-        default="You trade covered calls. Pick the call to sell, or none, as the teacher policy would.",
-        description="system turn of pick prompts",
-    )
-    replay_system: str = Field(
-        default="You review covered calls. Say if selling this call is better than only holding the coin.",
-        description="system turn of replay prompts",
-    )
+
+@dataclass(frozen=True)
+class PickPrompts:
+    """One entry a step, in order of (decision_time, underlying, exit_style).
+
+    `instruments` are the candidates in order of presentation; `answers` the whole assistant turns, aligned with them,
+    NO_TRADE last.
+    """
+
+    system: pa.Array
+    user: pa.Array
+    instruments: pa.LargeListArray
+    answers: pa.LargeListArray
+    underlying: pa.Array
+    decision_time: pa.Array
+    exit_style: pa.Array
 
 
 def render_trade_or_skip(
-    step: PromptStep,
-    candidate: PromptCandidate,
-    params: RenderParams,
-    *,
-    hindsight: Hindsight | None = None,
-) -> tuple[str, str]:
-    """System and user turn that ask about one candidate of a step."""
-    lines = [
-        *_market_lines(step, spot_name="Spot price"),
-        f"Candidate option: {_candidate_text(candidate, params.candidate_columns, params)}",
-        *_hindsight_lines(params, hindsight),
-        "Reply with exactly one token: SELL_CALL or SKIP.",
-    ]
-    return params.trade_or_skip_system, "\n".join(lines)
+    rows: pa.Table, params: RenderParams, *, hindsight: pa.Table | None = None
+) -> Prompts:
+    """Prompts that ask about one candidate each: sell it or skip it.
+
+    Args:
+        rows: from `prompt_rows`.
+        hindsight: `reward, pnl_vs_hodl, max_drawdown_pct` row by row, used where `params.hindsight` is on; a row with
+            nulls gets no outcome lines.
+
+    Raises:
+        ValueError: a figure that is shown is null or not finite, or `hindsight` has other rows; names row and column.
+    """
+    seen = PromptTable(rows)
+    if params.hindsight:
+        system, user = classic_trade_or_skip(seen, params, hindsight)
+        return Prompts(system, user, *(repeat(answer, seen.count) for answer in (SELL_CALL, SKIP)))
+    return _about_one(seen, params, "trade_or_skip", asked="Candidate option: ")
+
+
+def render_replay(rows: pa.Table, params: RenderParams) -> Prompts:
+    """Prompts about proposed paper trades: what was seen at the decision, never what came of it.
+
+    Raises:
+        ValueError: a figure that is shown is null or not finite; names row and column.
+    """
+    return _about_one(PromptTable(rows), params, "replay", asked="Proposed trade: sell ")
 
 
 def render_pick(
-    step: PromptStep,
-    order: Sequence[int],
+    rows: pa.Table,
     params: RenderParams,
     *,
-    hindsight: Hindsight | None = None,
-    chosen_index: int | None = None,
-) -> tuple[str, str]:
-    """System and user turn that list the candidates in `order`; the answer is the 1-based position, or NO_TRADE.
+    shuffle: int = 0,
+    seed: int = 0,
+    hindsight: pa.Table | None = None,
+) -> PickPrompts:
+    """Prompts that list all candidates of a step; the answer is the 1-based position of one, or NO_TRADE.
 
-    `hindsight` and `chosen_index` are for the hindsight variant alone.
+    Args:
+        rows: from `prompt_rows`, in any order; the candidates of a step are shown in the order of `candidate_order`.
+        shuffle, seed: which order.
+        hindsight: `underlying, decision_time, exit_style, instrument` (the one chosen) and `reward, pnl_vs_hodl,
+            max_drawdown_pct`, used where `params.hindsight` is on; steps without a row get no outcome lines.
 
     Raises:
-        ValueError: no candidates, or `order` is not a permutation of them.
+        ValueError: a figure that is shown is null or not finite, an instrument twice in a step, or two markets in one.
     """
-    if not step.candidates or sorted(order) != list(range(len(step.candidates))):
-        raise ValueError(
-            f"{step.underlying} at {step.decision_time}: {order!r} does not order its candidates"
-        )
-    listed = [
-        f"  [{position}] {_candidate_text(step.candidates[index], params.pick_columns, params)}"
-        for position, index in enumerate(order, start=1)
-    ]
-    lines = [
-        *_market_lines(step, spot_name="Spot"),
-        _volatility_ratio_line(step),
-        "Candidates:",
-        *listed,
-        *_hindsight_lines(params, hindsight, chosen_index),
-        f"Reply with exactly one token: {_choices(len(listed))}.",
-    ]
-    return params.pick_system, "\n".join(lines)
-
-
-def render_replay(step: PromptStep, candidate: PromptCandidate, params: RenderParams) -> tuple[str, str]:
-    """System and user turn about a proposed paper trade: what was seen at the decision, never what came of it."""
-    lines = [
-        *_market_lines(step, spot_name="Spot price"),
-        f"Proposed trade: sell {_candidate_text(candidate, params.candidate_columns, params)}",
-        "Reply with exactly one token: SELL_CALL or SKIP.",
-    ]
-    return params.replay_system, "\n".join(lines)
+    seen = PromptTable(rows)
+    shown = present(seen, shuffle=shuffle, seed=seed)
+    steps = PromptTable(rows.take(pa.array(shown.first_rows)))
+    offers = PromptTable(rows.take(pa.array(shown.rows)))
+    system, user = (
+        classic_pick(steps, offers, shown, params, hindsight)
+        if params.hindsight
+        else _usual_pick(steps, offers, shown, params)
+    )
+    return PickPrompts(
+        system=system,
+        user=user,
+        instruments=shown.lists(offers.texts("instrument")),
+        answers=_pick_answers(steps, offers, shown, params),
+        underlying=steps.texts("underlying"),
+        decision_time=steps.moments(),
+        exit_style=steps.texts("exit_style"),
+    )
 
 
 def allowed_answers(kind: str, candidates: int = 1) -> list[str]:
@@ -156,83 +169,97 @@ def allowed_answers(kind: str, candidates: int = 1) -> list[str]:
     )
 
 
+def answer_of(assistant_text: str) -> str:
+    """The bare answer of a whole assistant turn: its last line.
+
+    >>> answer_of("The premium is small.\\nSKIP")
+    'SKIP'
+    """
+    return assistant_text.rsplit("\n", maxsplit=1)[-1]
+
+
 def contains_hindsight(user: str) -> bool:
     """Whether a user turn holds the hindsight lines; training refuses those."""
     return HINDSIGHT_MARKER in user
 
 
-def _market_lines(step: PromptStep, *, spot_name: str) -> list[str]:
-    seen = step.features
-    trend = ", ".join(f"{days} {_signed(seen[f'return_{days}_pct'])}%" for days in ("1d", "7d", "30d"))
+def _about_one(seen: PromptTable, params: RenderParams, kind: TradingKind, *, asked: str) -> Prompts:
+    last_line = reply(f"{SELL_CALL} or {SKIP}", params)
+
+    def rendered(start: int, length: int) -> list[pa.Array]:
+        rows = PromptTable(seen.table.slice(start, length), first_row=start)
+        user = join(*_asked(rows, params, asked), f"\n{last_line}", rows=length)
+        return [user, *_answers(rows, params)]
+
+    user, sell, skip = in_slices(seen.count, rendered)
+    return Prompts(repeat(params.system(kind), seen.count), user, sell, skip)
+
+
+def _asked(rows: PromptTable, params: RenderParams, asked: str) -> list[str | pa.Array]:
+    if params.style == "report":
+        return [*market_note(rows, params), asked, *option_note(rows, params)]
+    market = market_lines(rows, params, spot_name="Spot price")
+    return [*market, asked, *candidate_text(rows, params.candidate_columns, params)]
+
+
+def _answers(rows: PromptTable, params: RenderParams) -> tuple[pa.Array, pa.Array]:
+    sell, skip = repeat(SELL_CALL, rows.count), repeat(SKIP, rows.count)
+    if not params.rationale:
+        return sell, skip
+    sold, skipped = sell_rationale(rows), skip_rationale(rows)
+    return join(sold, "\n", sell, rows=rows.count), join(skipped, "\n", skip, rows=rows.count)
+
+
+def _usual_pick(
+    steps: PromptTable, offers: PromptTable, shown: Presentation, params: RenderParams
+) -> tuple[pa.Array, pa.Array]:
+    market = (
+        market_note(steps, params, shown=(offers, shown))
+        if params.style == "report"
+        else _plain_market(steps, offers, shown, params)
+    )
+    listed = join(*candidate_text(offers, params.pick_columns, params), rows=offers.count)
+    user = join(
+        *market,
+        "Candidates:\n",
+        numbered_lines(listed, shown),
+        "\n",
+        labelled(pa.array(shown.sizes), lambda keys: [reply(_choices(n), params) for n in keys.to_pylist()]),
+        rows=steps.count,
+    )
+    return repeat(params.system("pick_candidate"), steps.count), user
+
+
+def _plain_market(
+    steps: PromptTable, offers: PromptTable, shown: Presentation, params: RenderParams
+) -> list[str | pa.Array]:
+    ratios = offers.numbers("ivrv_ratio")
     return [
-        f"Decision time: {step.decision_time.tz_convert('UTC'):%Y-%m-%d %H:%M} UTC",
-        f"Underlying: {step.underlying}",
-        f"{spot_name}: {_price(step.spot)}",
-        f"Teacher policy: {step.exit_style}",
-        f"Trend: {trend}",
-        f"Volatility 30d: {seen['realised_volatility_30d'] * 100:.0f}%",
-        f"Drawdown: {seen['drawdown_from_high_30d_pct']:.0f}%",
+        *market_lines(steps, params, spot_name="Spot"),
+        "IV/RV: ",
+        fixed(shown.per_step(np.minimum, ratios), 2),
+        " to ",
+        fixed(shown.per_step(np.maximum, ratios), 2),
+        "\n",
     ]
 
 
-def _volatility_ratio_line(step: PromptStep) -> str:
-    ratios = [c.ivrv_ratio for c in step.candidates]
-    return f"IV/RV: {min(ratios):.2f} to {max(ratios):.2f}"
-
-
-def _candidate_text(
-    candidate: PromptCandidate, columns: Sequence[CandidateColumn], params: RenderParams
-) -> str:
-    shown = [*columns, *(["score"] if params.show_score and "score" not in columns else [])]
-    return f"{candidate.instrument} — {', '.join(_figure(candidate, column) for column in shown)}"
-
-
-def _figure(candidate: PromptCandidate, column: str) -> str:
-    match column:
-        case "strike":
-            return f"Strike: {candidate.strike:.10g}"
-        case "dte":
-            return f"DTE: {round(candidate.dte, 1):g}"
-        case "delta":
-            return f"Delta: {candidate.delta:.2f}"
-        case "iv":
-            return f"IV: {candidate.iv * 100:.0f}%"
-        case "ivrv_ratio":
-            return f"IV/RV: {candidate.ivrv_ratio:.2f}"
-        case "premium_yield_pct":
-            return f"Yield: {candidate.premium_yield_pct:.2f}%"
-        case "distance_to_strike_atr":
-            return f"Distance: {candidate.distance_to_strike_atr:.1f} ATR"
-        case "score":
-            return f"Score: {candidate.score:.2f}"
-    raise ValueError(f"unknown candidate column {column!r}")
-
-
-def _hindsight_lines(
-    params: RenderParams, hindsight: Hindsight | None, chosen_index: int | None = None
-) -> list[str]:
-    if not params.hindsight or hindsight is None:
-        return []
-    index = [f"  - Chosen candidate index: {chosen_index}"] if chosen_index is not None else []
-    return [
-        f"{HINDSIGHT_MARKER} for this decision):",
-        *index,
-        f"  - Reward (USD): {hindsight.reward:.2f}",
-        f"  - PnL vs HODL (USD): {hindsight.pnl_vs_hodl:.2f}",
-        f"  - Max drawdown (%): {hindsight.max_drawdown_pct:.2f}",
-    ]
+def _pick_answers(
+    steps: PromptTable, offers: PromptTable, shown: Presentation, params: RenderParams
+) -> pa.LargeListArray:
+    """Each step's whole assistant turns: one a candidate in order of presentation, then NO_TRADE."""
+    sold = labelled(pa.array(shown.positions), lambda keys: [str(n) for n in keys.to_pylist()])
+    held = repeat(NO_TRADE, steps.count)
+    if params.rationale:
+        sold = join(sell_rationale(offers), "\n", sold, rows=offers.count)
+        held = join(no_trade_rationale(steps, offers, shown), "\n", held, rows=steps.count)
+    order = np.argsort(np.concatenate([shown.step_of_place, np.arange(shown.steps)]), kind="stable")
+    starts = shown.starts + np.arange(shown.steps + 1)
+    answers = pa.concat_arrays([sold, held]).take(pa.array(order))
+    return pa.LargeListArray.from_arrays(pa.array(starts, pa.int64()), answers)
 
 
 def _choices(candidates: int) -> str:
     if candidates <= 2:
         return ", ".join([*(str(i) for i in range(1, candidates + 1)), f"or {NO_TRADE}"])
     return f"1, 2, ..., {candidates}, or {NO_TRADE}"
-
-
-def _price(value: float) -> str:
-    return f"{value:.0f}" if value >= 1000 else f"{value:.6g}"
-
-
-def _signed(value: float) -> str:
-    """Whole percent with its sign; a value that rounds to zero is +0, never -0."""
-    return f"{round(value) + 0:+d}"

@@ -6,12 +6,16 @@ import json
 from collections.abc import Mapping
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from trader_pipeline.corpora.records import Record, corpus_frame
-from trader_pipeline.corpora.render import SELL_CALL, SKIP, RenderParams, render_replay
+from trader_pipeline.corpora.labels import CorpusParams
+from trader_pipeline.corpora.records import corpus_frame
+from trader_pipeline.corpora.render import SELL_CALL, SKIP, prompt_rows_of, render_replay
+from trader_pipeline.corpora.render_params import RenderParams
 from trader_pipeline.corpora.splits import SplitParams, assign_splits
 from trader_pipeline.corpora.steps import PromptStep, build_prompt_step
-from trader_pipeline.schema.columns import FEATURES
+from trader_pipeline.schema.columns import FEATURES, RECORDED_FEATURES
 from trader_pipeline.schema.tables import REPLAY_CORPUS
 
 ANSWERS = {"GOOD": SELL_CALL, "OK": SELL_CALL, "BAD": SKIP}
@@ -24,11 +28,13 @@ def build_replay_corpus(
     boundaries: Mapping[str, pd.Timestamp],
     split_params: SplitParams | None = None,
     params: RenderParams | None = None,
+    corpus_params: CorpusParams | None = None,
 ) -> pd.DataFrame:
     """One record per evaluated trade: GOOD and OK teach SELL_CALL, BAD teaches SKIP. Open trades have no evaluation.
 
     The prompt is made from `decision_context` alone, so no outcome can get into it (and there is no hindsight variant).
-    A prompt that two trades share is kept once, the first by decision time and trade id.
+    A prompt that two trades share is kept once, the first by decision time and trade id. Trades are few, so none is
+    left out for balance or noise: `corpus_params` is taken like by the other kinds, and nothing in it applies.
 
     Args:
         replay: rows of PAPER_REPLAY, in any order. evaluations: rows of REPLAY_EVALUATIONS.
@@ -52,29 +58,7 @@ def build_replay_corpus(
         trades["decision_time"], trades["exit_ts"], params=split_params, boundaries=boundaries
     )
     usable = trades[trades["split"].isin(["train", "val", "test"])].sort_values(["decision_time", "trade_id"])
-    records: dict[str, Record] = {}
-    columns = usable[["step", "split", "verdict", "exit_ts"]]
-    for step, split, verdict, exit_ts in columns.itertuples(index=False, name=None):
-        record = _record(step, split, verdict, exit_ts, params)
-        records.setdefault(record.user, record)
-    return corpus_frame(list(records.values()), REPLAY_CORPUS)
-
-
-def _record(
-    step: PromptStep, split: str, verdict: str, exit_ts: pd.Timestamp, params: RenderParams
-) -> Record:
-    system, user = render_replay(step, step.candidates[0], params)
-    return Record(
-        kind="replay",
-        split=split,
-        system=system,
-        user=user,
-        assistant=ANSWERS[verdict],
-        underlying=step.underlying,
-        decision_time=step.decision_time,
-        label_end_time=exit_ts,
-        exit_style=step.exit_style,
-    )
+    return _render(usable, params) if len(usable) else REPLAY_CORPUS.empty()
 
 
 def read_decision_context(text: str, *, trade_id: str) -> PromptStep:
@@ -89,19 +73,39 @@ def read_decision_context(text: str, *, trade_id: str) -> PromptStep:
         raise ValueError(f"trade {trade_id}: decision_context is not JSON: {error}") from error
     try:
         moment = pd.Timestamp(context["decision_time"])
-        features = {name: context["features"][name] for name in FEATURES}
+        seen = context["features"]
         return build_prompt_step(
             pd.DataFrame([context]),
             decision_time=moment.tz_convert("UTC"),
             underlying=context["underlying"],
             spot=context["spot"],
             exit_style=context["exit_style"],
-            features=features,
+            features={name: seen[name] for name in FEATURES},
+            **{name: seen.get(name) for name in RECORDED_FEATURES},
         )
     except KeyError as error:
         raise ValueError(f"trade {trade_id}: decision_context lacks {error}") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"trade {trade_id}: decision_context cannot be read: {error}") from error
+
+
+def _render(trades: pd.DataFrame, params: RenderParams) -> pd.DataFrame:
+    steps: list[PromptStep] = trades["step"].tolist()
+    prompts = render_replay(prompt_rows_of(steps), params)
+    sell = pa.array((trades["verdict"].map(ANSWERS) == SELL_CALL).to_numpy())
+    columns = {
+        "split": trades["split"].tolist(),
+        "system": prompts.system.to_pylist(),
+        "user": prompts.user.to_pylist(),
+        "assistant": pc.if_else(sell, prompts.sell, prompts.skip).to_pylist(),
+        "underlying": [s.underlying for s in steps],
+        "decision_time": [s.decision_time for s in steps],
+        "exit_style": [s.exit_style for s in steps],
+        "instrument": [s.candidates[0].instrument for s in steps],
+        "label_end_time": trades["exit_ts"].tolist(),
+    }
+    once = pd.DataFrame(columns).drop_duplicates("user")
+    return corpus_frame("replay", {name: once[name] for name in columns}, REPLAY_CORPUS)
 
 
 def _evaluated_trades(replay: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:

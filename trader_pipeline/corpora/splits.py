@@ -1,13 +1,16 @@
-"""Time splits shared by every corpus and by the evaluation: train, val, test, and a sealed last stretch.
+"""Splits shared by every corpus and by the evaluation: train, val, test, a sealed last stretch, regimes left out.
 
 Belongs here: where the splits begin, which rows belong to which, which rows are purged. Nothing about text.
+`make_splits` gives them all; `split_boundaries` and `assign_splits` are its part that goes by time alone.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -41,6 +44,55 @@ class SplitParams(BaseModel):
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train + val + test + sealed must be 1, got {total:g}")
         return self
+
+
+def make_splits(
+    decision_time: pd.Series,
+    label_end_time: pd.Series,
+    *,
+    params: SplitParams | None = None,
+    boundaries: Mapping[str, pd.Timestamp] | None = None,
+    regimes: pd.DataFrame | None = None,
+    by: Literal["regime", "label"] = "regime",
+) -> pd.DataFrame:
+    """Every split of some labelled decisions: by time, and with each regime left out once.
+
+    `train_size`, `val_size`, `test_size` are `params.train`, `.val`, `.test`, shares of the time span; the rest is
+    sealed. `purged_size` is no setting: it is as long as each row's own label lives. `embargo` is
+    `params.embargo_hours`, added to the end of every label.
+
+    In no column does the life [decision_time, label_end_time + embargo] of a training row hold the decision of a val,
+    test or sealed row of that column, nor the life of a test row a training row's decision. Sealed rows are sealed in
+    every column. Rows that would break this are purged (null).
+
+    Args:
+        decision_time, label_end_time: n rows each, UTC, in any order; equal times are fine.
+        boundaries: from `split_boundaries` where they are fixed already; else computed from these decision times.
+        regimes: columns regime, label, start, end of REGIME_WINDOWS. Provisional windows have no fold: they may yet
+            change.
+        by: leave out one window at a time, or all windows of a label at a time.
+
+    Returns:
+        n rows with the index of `decision_time`: `split` (train, val, test, sealed or null), and per fold a column
+        `without_<key>` (train, test, sealed or null) where `<key>` is the window or label left out. A fold needs a test
+        row and a training row; regimes without have no column.
+
+    Raises:
+        ValueError: a label that ends before its decision, a null time, or from `split_boundaries`.
+    """
+    params = params or SplitParams()
+    boundaries = boundaries or split_boundaries(decision_time, params)
+    split = assign_splits(decision_time, label_end_time, params=params, boundaries=boundaries)
+    splits = pd.DataFrame({"split": split}, index=decision_time.index)
+    if regimes is None:
+        return splits
+    closed = regimes[~regimes["provisional"]] if "provisional" in regimes.columns else regimes
+    lives = _Lives.of(decision_time, label_end_time, params, boundaries)
+    for key, windows in closed.sort_values("start").groupby(by, sort=False):
+        fold = lives.fold(windows["start"], windows["end"])
+        if {"train", "test"} <= set(fold.tolist()):
+            splits[f"without_{key}"] = fold
+    return splits
 
 
 def split_boundaries(decision_times: pd.Series, params: SplitParams) -> Boundaries:
@@ -104,8 +156,9 @@ def assign_splits(
         Strings (train, val, test, sealed) or `None`, with the index of `decision_time`.
 
     Raises:
-        ValueError: a label that ends before its decision.
+        ValueError: a label that ends before its decision, or a null time.
     """
+    _refuse_null(decision_time, label_end_time)
     early = (label_end_time < decision_time).to_numpy()
     if early.any():
         row = int(early.argmax())
@@ -125,3 +178,59 @@ def split_counts(splits: pd.Series) -> dict[str, int]:
     """Rows per split, and `purged`, for metadata and reports."""
     counts = {split: int((splits == split).sum()) for split in SPLITS}
     return {**counts, "purged": int(splits.isna().sum())}
+
+
+@dataclass(frozen=True)
+class _Lives:
+    """Decisions, the ends of their labels, the embargo, and where the sealed stretch begins, in nanoseconds."""
+
+    decision: np.ndarray
+    label_end: np.ndarray
+    embargo: int
+    sealed_from: int
+
+    @classmethod
+    def of(
+        cls,
+        decision_time: pd.Series,
+        label_end_time: pd.Series,
+        params: SplitParams,
+        boundaries: Mapping[str, pd.Timestamp],
+    ) -> _Lives:
+        embargo = pd.Timedelta(hours=params.embargo_hours).value
+        sealed_from = boundaries["sealed"].as_unit("ns").value
+        return cls(_nanoseconds(decision_time), _nanoseconds(label_end_time), embargo, sealed_from)
+
+    def fold(self, starts: pd.Series, ends: pd.Series) -> np.ndarray:
+        """train, test, sealed or None per row, with the windows [start, end) left out of training."""
+        known_by = self.label_end + self.embargo
+        sealed = self.decision >= self.sealed_from
+        usable = known_by < self.sealed_from
+        windows = list(zip(_nanoseconds(starts), _nanoseconds(ends), strict=True))
+        left_out = np.zeros(len(sealed), dtype=bool)
+        near = np.zeros(len(sealed), dtype=bool)
+        for start, end in windows:
+            inside = (self.decision >= start) & (self.decision < end)
+            tested = inside & usable
+            # Training goes on once everything that was tested here is over, or at once where nothing was.
+            over = known_by[tested].max() if tested.any() else end - 1
+            near |= (known_by >= start) & (self.decision <= max(over, end - 1))
+            left_out |= inside
+        fold = np.full(len(sealed), None, dtype=object)
+        fold[usable & ~near & ~left_out] = "train"
+        fold[usable & left_out] = "test"
+        fold[sealed] = "sealed"
+        return fold
+
+
+def _nanoseconds(times: pd.Series) -> np.ndarray:
+    return np.asarray(pd.DatetimeIndex(times).as_unit("ns").asi8)
+
+
+def _refuse_null(decision_time: pd.Series, label_end_time: pd.Series) -> None:
+    for name, times in (("decision_time", decision_time), ("label_end_time", label_end_time)):
+        if times.isna().any():
+            row = int(times.isna().to_numpy().argmax())
+            raise ValueError(
+                f"row {row}: {name} is null; without it no one knows if its label reaches a later split"
+            )

@@ -1,4 +1,4 @@
-"""Corpus kind 4: short general instructions, written for this project, that keep the model's other abilities."""
+"""General instructions, written for this project, that keep the model's other abilities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from trader_pipeline.corpora.records import Record, corpus_frame
+from trader_pipeline.corpora.records import corpus_frame
 from trader_pipeline.corpora.steps import text_hash
 from trader_pipeline.schema.tables import STABLE_CORPUS
 
@@ -24,16 +24,17 @@ def load_stable_instructions() -> pd.DataFrame:
         ValueError: a line without instruction or answer; names the line.
     """
     text = files("trader_pipeline.corpora").joinpath("stable_instructions.jsonl").read_text(encoding="utf-8")
-    records = []
+    rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         row = json.loads(line)
         if not row.get("instruction") or not row.get("answer"):
             raise ValueError(
                 f"stable_instructions.jsonl:{number}: needs 'instruction' and 'answer', got {row}"
             )
-        split = _split(row["instruction"])
-        records.append(Record("stable", split, SYSTEM, row["instruction"], row["answer"]))
-    return corpus_frame(records, STABLE_CORPUS)
+        rows.append((_split(row["instruction"]), row["instruction"], row["answer"]))
+    split, user, assistant = (list(column) for column in zip(*rows, strict=True))
+    columns = {"split": split, "system": SYSTEM, "user": user, "assistant": assistant}
+    return corpus_frame("stable", columns, STABLE_CORPUS)
 
 
 def _split(instruction: str) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
-from trader_pipeline.schema.columns import FEATURES
+from trader_pipeline.schema.columns import FEATURES, RECORDED_FEATURES
 
 _CANDIDATE_COLUMNS = (
     "instrument",
@@ -56,6 +57,7 @@ class PromptStep:
     exit_style: str
     features: Mapping[str, float]
     candidates: tuple[PromptCandidate, ...]
+    term_structure_slope: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def build_prompt_step(
     spot: float,
     exit_style: str,
     features: Mapping[str, float],
+    term_structure_slope: float | None = None,
 ) -> PromptStep:
     """A step from a frame of candidates (one row each, the columns of `PromptCandidate`); row order does not matter.
 
@@ -100,7 +103,8 @@ def build_prompt_step(
         raise ValueError(f"candidates of {underlying} at {decision_time}: missing columns {missing}")
     rows = candidates[list(_CANDIDATE_COLUMNS)].itertuples(index=False, name=None)
     offered = sorted((PromptCandidate(*row) for row in rows), key=lambda c: c.instrument)
-    return PromptStep(decision_time, underlying, spot, exit_style, dict(features), tuple(offered))
+    slope = _known(term_structure_slope)
+    return PromptStep(decision_time, underlying, spot, exit_style, dict(features), tuple(offered), slope)
 
 
 def prompt_steps(candidate_dataset: pd.DataFrame) -> list[LabelledStep]:
@@ -112,7 +116,7 @@ def prompt_steps(candidate_dataset: pd.DataFrame) -> list[LabelledStep]:
     Raises:
         ValueError: an instrument listed twice in a step (frames of two timeframes mixed), or two chosen in a step.
     """
-    columns = [*_STEP_KEY, "spot", *FEATURES, *_CANDIDATE_COLUMNS, *_LABELS]
+    columns = [*_STEP_KEY, "spot", *FEATURES, *RECORDED_FEATURES, *_CANDIDATE_COLUMNS, *_LABELS]
     if missing := [c for c in columns if c not in candidate_dataset.columns]:
         raise ValueError(f"candidate_dataset lacks columns {missing}")
     ordered = candidate_dataset[columns].sort_values([*_STEP_KEY, "instrument"], kind="stable")
@@ -135,12 +139,26 @@ def candidate_order(step: PromptStep, shuffle: int = 0, seed: int = 0) -> tuple[
     Each candidate gets the hash of (seed, decision, shuffle, instrument) and the hashes are sorted, so the order says
     nothing about the answer and does not depend on the order in which the candidates came.
     """
-    moment = f"{step.decision_time.tz_convert('UTC'):%Y-%m-%dT%H:%M:%S}"
+    moment = step.decision_time.tz_convert("UTC")
     keys = [
-        text_hash(seed, step.underlying, moment, step.exit_style, shuffle, c.instrument)
+        order_key(
+            c.instrument,
+            underlying=step.underlying,
+            moment=moment,
+            exit_style=step.exit_style,
+            shuffle=shuffle,
+            seed=seed,
+        )
         for c in step.candidates
     ]
     return tuple(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def order_key(
+    instrument: str, *, underlying: str, moment: datetime, exit_style: str, shuffle: int, seed: int
+) -> str:
+    """What a candidate is sorted by where it is shown; `moment` is the decision's, in UTC."""
+    return text_hash(seed, underlying, f"{moment:%Y-%m-%dT%H:%M:%S}", exit_style, shuffle, instrument)
 
 
 def _refuse_mixed_timeframes(ordered: pd.DataFrame) -> None:
@@ -169,6 +187,7 @@ def _labelled_step(rows: list[Any]) -> LabelledStep | None:
         first.exit_style,
         {name: getattr(first, name) for name in FEATURES},
         tuple(_candidate(r) for r in rows),
+        _known(first.term_structure_slope),
     )
     return LabelledStep(
         step,
@@ -180,3 +199,8 @@ def _labelled_step(rows: list[Any]) -> LabelledStep | None:
 
 def _candidate(row: Any) -> PromptCandidate:
     return PromptCandidate(*(getattr(row, name) for name in _CANDIDATE_COLUMNS))
+
+
+def _known(figure: float | None) -> float | None:
+    """None for a figure that is null or nan."""
+    return None if figure is None or pd.isna(figure) else float(figure)

@@ -1,16 +1,32 @@
-"""Corpus kind 1: one candidate, answer SELL_CALL or SKIP. The label is the teacher's choice."""
+"""Corpus kind 1: one candidate, answer SELL_CALL or SKIP. The label is the teacher's choice, or the outcome's sign."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from trader_pipeline.corpora.records import Record, corpus_frame
-from trader_pipeline.corpora.render import SELL_CALL, SKIP, RenderParams, prompt_steps, render_trade_or_skip
+from trader_pipeline.corpora.balance import rebalance
+from trader_pipeline.corpora.labels import (
+    OUTCOMES,
+    STEP,
+    Candidates,
+    CorpusParams,
+    order_candidates,
+    outcome_columns,
+    sell_labels,
+    step_splits,
+)
+from trader_pipeline.corpora.records import corpus_frame
+from trader_pipeline.corpora.render import PROMPT_COLUMNS, SELL_CALL, SKIP, prompt_rows, render_trade_or_skip
+from trader_pipeline.corpora.render_params import RenderParams
 from trader_pipeline.corpora.splits import SplitParams, assign_splits
-from trader_pipeline.corpora.steps import LabelledStep
 from trader_pipeline.schema.tables import TRADE_OR_SKIP_CORPUS
+
+_ORIGIN = [*STEP, "instrument"]
 
 
 def build_trade_or_skip_corpus(
@@ -19,8 +35,12 @@ def build_trade_or_skip_corpus(
     boundaries: Mapping[str, pd.Timestamp],
     split_params: SplitParams | None = None,
     params: RenderParams | None = None,
+    corpus_params: CorpusParams | None = None,
 ) -> pd.DataFrame:
-    """One record per candidate, decision and exit style, in the order of time; nothing is balanced here (see `mixing`).
+    """One record per candidate, decision and exit style, balanced as `corpus_params` say, in the order of time.
+
+    A record's label ends with its own candidate's outcome; where decisions within the noise are left out, with the last
+    outcome of its step, as that decided whether the record is here.
 
     Args:
         candidate_dataset: rows of CANDIDATE_DATASET, one timeframe per underlying, in any order.
@@ -29,39 +49,70 @@ def build_trade_or_skip_corpus(
     Returns:
         A frame of TRADE_OR_SKIP_CORPUS. Purged and sealed rows are not in it, and are never rendered.
     """
-    split_params, params = split_params or SplitParams(), params or RenderParams()
-    splits = assign_splits(
-        candidate_dataset["decision_time"],
-        candidate_dataset["label_end_time"],
-        params=split_params,
+    params = params or RenderParams()
+    candidates, records = select_candidates(
+        candidate_dataset,
         boundaries=boundaries,
+        split_params=split_params or SplitParams(),
+        params=params,
+        corpus_params=corpus_params or CorpusParams(),
     )
-    labels = candidate_dataset[["underlying", "decision_time", "exit_style", "instrument"]]
-    split_of = dict(zip(labels.itertuples(index=False, name=None), splits, strict=True))
-    visible = candidate_dataset[candidate_dataset["decision_time"] < boundaries["sealed"]]
-    steps = prompt_steps(visible)
-    return corpus_frame([r for step in steps for r in _records(step, split_of, params)], TRADE_OR_SKIP_CORPUS)
+    chosen = records[records["kept"]]
+    if chosen.empty:
+        return TRADE_OR_SKIP_CORPUS.empty()
+    frame = candidates.frame.take(chosen.index.to_numpy())
+    prompts = render_trade_or_skip(prompt_rows(frame), params, hindsight=_outcomes(frame, params))
+    sell = pa.array((chosen["answer"] == SELL_CALL).to_numpy())
+    columns = {
+        "system": prompts.system,
+        "user": prompts.user,
+        "assistant": pc.if_else(sell, prompts.sell, prompts.skip),
+        **{name: chosen[name] for name in ("split", "label_end_time", "weight", *_ORIGIN)},
+    }
+    return corpus_frame("trade_or_skip", columns, TRADE_OR_SKIP_CORPUS)
 
 
-def _records(
-    labelled: LabelledStep, split_of: Mapping[tuple, str | None], params: RenderParams
-) -> Iterator[Record]:
-    step = labelled.step
-    for candidate, label_end, hindsight in zip(
-        step.candidates, labelled.label_end_times, labelled.hindsight, strict=True
-    ):
-        split = split_of[(step.underlying, step.decision_time, step.exit_style, candidate.instrument)]
-        if split is None:
-            continue
-        system, user = render_trade_or_skip(step, candidate, params, hindsight=hindsight)
-        yield Record(
-            kind="trade_or_skip",
-            split=split,
-            system=system,
-            user=user,
-            assistant=SELL_CALL if candidate.instrument == labelled.chosen else SKIP,
-            underlying=step.underlying,
-            decision_time=step.decision_time,
-            label_end_time=label_end,
-            exit_style=step.exit_style,
+def select_candidates(
+    candidate_dataset: pd.DataFrame,
+    *,
+    boundaries: Mapping[str, pd.Timestamp],
+    split_params: SplitParams,
+    params: RenderParams,
+    corpus_params: CorpusParams,
+) -> tuple[Candidates, pd.DataFrame]:
+    """The ordered candidates, and those with a known label and a split.
+
+    Returns:
+        The candidates, and a frame indexed by their rows: split, underlying, decision_time, label_end_time, exit_style,
+        instrument, answer, noisy, kept (enters the corpus), weight.
+    """
+    outcomes = outcome_columns(params.labels) if params.hindsight else []
+    candidates = order_candidates(
+        candidate_dataset, boundaries=boundaries, columns=[*PROMPT_COLUMNS, *outcomes]
+    )
+    sell, known = sell_labels(candidates, params.labels)
+    records = candidates.frame[[*_ORIGIN, "label_end_time"]].assign(answer=np.where(sell, SELL_CALL, SKIP))
+    steps, noisy = step_splits(
+        candidates, boundaries=boundaries, split_params=split_params, corpus_params=corpus_params
+    )
+    if corpus_params.noise_within_pct > 0:
+        records["label_end_time"] = steps["label_end_time"].take(candidates.step).array
+        records["split"] = steps["split"].take(candidates.step).array
+    else:
+        records["split"] = assign_splits(
+            records["decision_time"], records["label_end_time"], params=split_params, boundaries=boundaries
         )
+    records["noisy"] = noisy[candidates.step]
+    records = records[known & records["split"].notna().to_numpy()]
+    kept, weight = rebalance(
+        records, ~records["noisy"].to_numpy(), mode=corpus_params.balance, seed=corpus_params.seed
+    )
+    return candidates, records.assign(kept=kept, weight=weight)
+
+
+def _outcomes(frame: pd.DataFrame, params: RenderParams) -> pa.Table | None:
+    if not params.hindsight:
+        return None
+    return pa.table(
+        {name: pa.array(frame[c]) for name, c in zip(OUTCOMES, outcome_columns(params.labels), strict=True)}
+    )

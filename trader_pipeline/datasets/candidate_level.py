@@ -10,16 +10,22 @@ import pandas as pd
 
 from trader_pipeline.datasets.chain_level import join_market_features
 from trader_pipeline.datasets.features import option_features
+from trader_pipeline.datasets.labels import DECISION, candidate_labels
 from trader_pipeline.schema.tables import CANDIDATE_DATASET
 
-DECISION = ["decision_time", "exit_style"]
 OUTCOMES = ["reward", "pnl_vs_hodl", "max_drawdown_pct"]
 
 
 def build_candidate_dataset(
-    steps: pd.DataFrame, candidates: pd.DataFrame, klines: pd.DataFrame, *, step: pd.Timedelta
+    steps: pd.DataFrame,
+    candidates: pd.DataFrame,
+    klines: pd.DataFrame,
+    *,
+    step: pd.Timedelta,
+    option_chain: pd.DataFrame | None = None,
+    size: float = 1.0,
 ) -> pd.DataFrame:
-    """Candidate outcomes (table `candidate_outcomes`) with the step's action and features.
+    """Candidate outcomes (table `candidate_outcomes`) with the step's action, labels and features.
 
     The result is table `candidate_dataset`. A candidate is `chosen` if the step's chain began with it: a sale that
     could not be simulated chooses none.
@@ -30,13 +36,16 @@ def build_candidate_dataset(
         candidates: what was offered at the same decisions.
         klines: the market's candles, from at least 30 days before the first decision.
         step: the candles' timeframe.
+        option_chain: table `option_chain` where it is recorded; None where it is modelled.
+        size: coins that the backtest held.
 
     Raises:
-        ValueError: a candidate without a step, a sold instrument that is not among the candidates, or from
-            `market_features`.
+        ValueError: candidates without outcomes (sequential mode), a candidate without a step, a sold instrument that
+            is not among the candidates, or from `market_features`.
     """
-    rows = _with_action(steps, candidates)
-    rows = join_market_features(rows, klines, step=step)
+    labels = candidate_labels(candidates, size=size)
+    rows = _with_action(steps, pd.concat([candidates, labels], axis=1))
+    rows = join_market_features(rows, klines, step=step, option_chain=option_chain)
     rows = pd.concat([rows, option_features(rows)], axis=1)
     return rows[CANDIDATE_DATASET.column_names].sort_values(list(CANDIDATE_DATASET.key), ignore_index=True)
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from trader_pipeline.datasets.candidate_level import DECISION, OUTCOMES
+from trader_pipeline.datasets.candidate_level import OUTCOMES
+from trader_pipeline.datasets.labels import DECISION
 from trader_pipeline.schema import SchemaError, validate
 from trader_pipeline.schema.tables import CANDIDATE_DATASET, CHAIN_DATASET
 
@@ -20,7 +21,9 @@ def dataset_findings(chain: pd.DataFrame, candidates: pd.DataFrame) -> list[str]
 
     Checked: each table against its schema; exactly one chosen candidate where a call was sold and none elsewhere;
     outcomes 0.0 off the chosen row; the chosen row's outcomes equal to the chain's and to its own `*_if_sold`; no label
-    known before its decision; no candidate without a chain row.
+    known before its decision; no candidate without a chain row; the best candidate of a decision has no regret and the
+    others what they made less; advantage says the same as `pnl_vs_hodl_if_sold`; the chain's best choice is the best
+    candidate or, at 0, doing nothing, and its regret the distance to it.
     """
     findings = [*_schema_findings(chain, candidates)]
     if findings:
@@ -37,6 +40,9 @@ def dataset_findings(chain: pd.DataFrame, candidates: pd.DataFrame) -> list[str]
         *_label_findings(candidates, "candidate_dataset"),
         *_choice_findings(chain, candidates, merged),
         *_outcome_findings(merged),
+        *_regret_findings(candidates),
+        *_advantage_findings(candidates),
+        *_best_choice_findings(chain, candidates),
     ]
 
 
@@ -105,6 +111,55 @@ def _outcome_findings(merged: pd.DataFrame) -> Iterator[str]:
             chosen & ~_equal(merged[name], merged[f"{name}_if_sold"]),
             f"{name} differs from {name}_if_sold",
         )
+
+
+def _regret_findings(candidates: pd.DataFrame) -> Iterator[str]:
+    pnl, regret = candidates["pnl_vs_hodl_if_sold"], candidates["regret_if_sold"]
+    known = candidates["sellable"].eq(1)
+    best = candidates.groupby(DECISION)["pnl_vs_hodl_if_sold"].transform("max")
+    yield from _report(
+        candidates, known & pnl.eq(best) & regret.ne(0.0), "regret_if_sold of the best candidate is not 0"
+    )
+    yield from _report(
+        candidates,
+        known & ~_equal(regret, best - pnl),
+        "regret_if_sold is not the distance to the best candidate",
+    )
+    yield from _report(
+        candidates, ~known & regret.notna(), "regret_if_sold of a candidate that is not sellable"
+    )
+
+
+def _advantage_findings(candidates: pd.DataFrame) -> Iterator[str]:
+    """The coins held are the same for all candidates, so advantage times spot over P&L is one number."""
+    pnl, advantage = candidates["pnl_vs_hodl_if_sold"], candidates["advantage_if_sold_pct"]
+    known = candidates["sellable"].eq(1)
+    yield from _report(
+        candidates,
+        known & advantage.isna() | ~known & advantage.notna(),
+        "advantage_if_sold_pct without an outcome",
+    )
+    value = advantage * candidates["spot"] / 100.0
+    size = float((pnl.abs().sum() / value.abs().sum()) if value.abs().sum() else 1.0)
+    yield from _report(
+        candidates,
+        known & ~_equal(value * size, pnl),
+        "advantage_if_sold_pct is not pnl_vs_hodl_if_sold over spot",
+    )
+
+
+def _best_choice_findings(chain: pd.DataFrame, candidates: pd.DataFrame) -> Iterator[str]:
+    best = candidates.groupby(DECISION)["pnl_vs_hodl_if_sold"].max()
+    of_step = best.reindex(pd.MultiIndex.from_frame(chain[DECISION]))
+    expected = pd.Series(np.fmax(of_step.to_numpy(float), 0.0), index=chain.index)
+    yield from _report(
+        chain, ~_equal(chain["best_pnl_vs_hodl"], expected), "best_pnl_vs_hodl is not the best candidate's"
+    )
+    yield from _report(
+        chain,
+        ~_equal(chain["regret"], chain["best_pnl_vs_hodl"] - chain["pnl_vs_hodl"]),
+        "regret is not best_pnl_vs_hodl minus pnl_vs_hodl",
+    )
 
 
 def _equal(left: pd.Series, right: pd.Series) -> pd.Series:

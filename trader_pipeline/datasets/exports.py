@@ -1,33 +1,32 @@
 """Training data as CSV and JSONL for readers outside the project, beside the Parquet tables.
 
-Belongs here: file names, text formats, sidecar manifests. The tables' columns and order are `schema.tables`'.
-Files of one export share underlying, start, end and stamp, and are never overwritten.
+Belongs here: what an export holds and refuses. The tables' columns and order are `schema.tables`', names and
+manifests `export_files`', text `csv_rows`'. Files of one export share underlying, start, end and stamp, and are never
+overwritten.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from trader_pipeline.schema import Table, conform
+from trader_pipeline.datasets.csv_rows import csv_pieces, iso_texts
+from trader_pipeline.datasets.export_files import Manifest, place
+from trader_pipeline.datasets.row_batches import Batches, checked_rows
+from trader_pipeline.datasets.row_files import Tally
+from trader_pipeline.schema import Table
 from trader_pipeline.schema.columns import EXIT_STYLES
 from trader_pipeline.schema.tables import CANDIDATE_DATASET, CHAIN_DATASET
 from trader_pipeline.store import write_atomic
-
-MANIFEST_SUFFIX = ".manifest.json"
 
 
 class ExportSettings(BaseSettings):
@@ -59,16 +58,25 @@ class ExportPaths:
         return iter((self.chain_csv, self.chain_jsonl, self.candidates_csv))
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What the manifests say of the rows' origin."""
+
+    simulated: bool | None
+    parents: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
+
+
 def export_training_data(
-    chain: pd.DataFrame,
-    candidates: pd.DataFrame,
+    chain: Batches,
+    candidates: Batches,
     *,
     underlying: str,
-    start: datetime,
-    end: datetime,
     output_dir: str | Path,
     stamp: datetime,
-    simulated: bool,
+    simulated: bool | None,
+    start: datetime | None = None,
+    end: datetime | None = None,
     parents: Mapping[str, str] | None = None,
 ) -> ExportPaths:
     """Write one underlying's datasets as CSV (both) and JSONL (chain level), each with a manifest.
@@ -77,106 +85,118 @@ def export_training_data(
     stamp. Where any of the names is taken, the stamp moves on by a second until all are free.
 
     Args:
-        chain: table `chain_dataset`; candidates: table `candidate_dataset`; both with both exit styles.
-        start, end: first and last day, named as `YYYYMMDD`.
+        chain: rows of table `chain_dataset`; candidates: rows of table `candidate_dataset`; both with both exit styles,
+            as one frame or batch by batch in the order of time (see `row_batches.checked_rows`).
+        start, end: first and last day, named as `YYYYMMDD`; by default those of the chain's decisions.
         stamp: moment of the export; the caller's clock, none is read here.
         simulated: whether any candle behind the rows comes from the simulator; stated in the manifests.
         parents: content hashes of the tables exported, by name; stated in the manifests.
 
     Raises:
         ValueError: no rows, rows of another underlying, or an exit style missing though the name says `both`.
-        SchemaError: a frame breaks its table's definition (such as one key in two windows). Nothing is written then.
+        SchemaError: rows break their table's definition (such as one key in two windows). Nothing is written then.
     """
-    _check_rows(chain, underlying)
-    chain_rows = _text_times(conform(chain, CHAIN_DATASET), CHAIN_DATASET)
-    candidate_rows = _text_times(conform(candidates, CANDIDATE_DATASET), CANDIDATE_DATASET)
-    payloads = {
-        "chain_csv": (_csv_bytes(chain_rows), chain_rows.num_rows),
-        "chain_jsonl": (_jsonl_bytes(chain_rows), chain_rows.num_rows),
-        "candidates_csv": (_csv_bytes(candidate_rows), candidate_rows.num_rows),
-    }
-    span = f"{underlying}_{start:%Y%m%d}_{end:%Y%m%d}_both"
-    paths = _write_under_free_stamp(
-        {k: data for k, (data, _) in payloads.items()}, Path(output_dir), span, stamp
-    )
-    for path, (data, rows) in zip(paths, payloads.values(), strict=True):
-        manifest = _manifest(path, data, rows=rows, simulated=simulated, parents=parents or {})
-        write_atomic(_manifest_path(path), manifest)
-    return paths
+    origin = Origin(simulated, parents or {})
+    with staging(output_dir) as folder:
+        seen = Seen(underlying)
+        staged = stage_chain(seen.watch(checked_rows(chain, CHAIN_DATASET)), folder, origin)
+        seen.check()
+        own = (seen.watch_underlying(rows) for rows in checked_rows(candidates, CANDIDATE_DATASET))
+        staged |= stage_candidates(own, folder, origin)
+        span = span_of(underlying, start or seen.first, end or seen.last)
+        return ExportPaths(**place(staged, Path(output_dir), span=span, stamp=stamp))
 
 
-def _check_rows(chain: pd.DataFrame, underlying: str) -> None:
-    if chain.empty:
-        raise ValueError(f"nothing to export for {underlying}: the chain dataset has no rows")
-    others = sorted(set(chain["underlying"]) - {underlying})
-    if others:
-        raise ValueError(
-            f"export of {underlying}: the chain dataset holds rows of {', '.join(others)}; filter them first"
-        )
-    missing = sorted(set(EXIT_STYLES) - set(chain["exit_style"]))
-    if missing:
-        raise ValueError(
-            f"export of {underlying}: no rows of exit style {', '.join(missing)}; the file name says both"
-        )
+@dataclass
+class Seen:
+    """Which rows went by: their exit styles, first and last decision."""
+
+    underlying: str
+    styles: set[str] = field(default_factory=set)
+    first: datetime | None = None
+    last: datetime | None = None
+
+    def watch(self, batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        for rows in batches:
+            self.styles |= set(rows.column("exit_style").unique().to_pylist())
+            times = rows.column("decision_time")
+            self.first = self.first or times[0].as_py()
+            self.last = times[len(times) - 1].as_py()
+            yield self.watch_underlying(rows)
+
+    def watch_underlying(self, rows: pa.Table) -> pa.Table:
+        others = sorted(set(rows.column("underlying").unique().to_pylist()) - {self.underlying})
+        if others:
+            raise ValueError(
+                f"export of {self.underlying}: one table holds rows of {', '.join(others)}; filter them first"
+            )
+        return rows
+
+    def check(self) -> None:
+        """Refuse what a name with `both` in it would misstate."""
+        if self.first is None:
+            raise ValueError(f"nothing to export for {self.underlying}: there are no rows")
+        missing = sorted(set(EXIT_STYLES) - self.styles)
+        if missing:
+            raise ValueError(
+                f"export of {self.underlying}: no rows of exit style {', '.join(missing)}; the file name says both"
+            )
 
 
-def _text_times(rows: pa.Table, table: Table) -> pa.Table:
-    """Timestamps as ISO 8601 text with offset: `2024-09-01T00:00:00+00:00`."""
-    for position, column in enumerate(table.columns):
-        if column.dtype == "timestamp":
-            naive = rows.column(position).cast(pa.timestamp("s", tz="UTC")).cast(pa.timestamp("s"))
-            text = pc.binary_join_element_wise(pc.strftime(naive, format="%Y-%m-%dT%H:%M:%S"), "+00:00", "")
-            rows = rows.set_column(position, column.name, text)
-    return rows
+def span_of(underlying: str, start: date | None, end: date | None) -> str:
+    """`<U>_<start>_<end>_both` of file names."""
+    if start is None or end is None:
+        raise ValueError(f"nothing to export for {underlying}: there are no rows")
+    return f"{underlying}_{start:%Y%m%d}_{end:%Y%m%d}_both"
 
 
-def _csv_bytes(rows: pa.Table) -> bytes:
-    """CSV without quotes (a value with a comma would be refused), floats as their shortest exact text."""
-    buffer = io.BytesIO()
-    buffer.write(",".join(rows.column_names).encode() + b"\n")
-    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
-    pyarrow.csv.write_csv(rows, buffer, options)
-    return buffer.getvalue()
+def staging(output_dir: str | Path) -> tempfile.TemporaryDirectory[str]:
+    """A hidden folder beside the exports: on the same disk, so that a file there takes its final name in one step."""
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=".export-", dir=output_dir)
 
 
-def _jsonl_bytes(rows: pa.Table) -> bytes:
-    """One JSON object a line, keys in column order, null where a value is missing."""
+def stage_chain(batches: Iterable[pa.Table], folder: str, origin: Origin) -> dict[str, tuple[Path, Manifest]]:
+    """Chain-level CSV and JSONL of rows that are checked, in one pass, under working names."""
+    csv, jsonl = Path(folder, "chain.csv"), Path(folder, "chain.jsonl")
+    tally = Tally()
+    staged = _stage_csv(_beside_jsonl(batches, jsonl, tally), csv, CHAIN_DATASET, origin)
+    return {"chain_csv": staged, "chain_jsonl": (jsonl, _manifest(tally, origin))}
+
+
+def stage_candidates(
+    batches: Iterable[pa.Table], folder: str, origin: Origin
+) -> dict[str, tuple[Path, Manifest]]:
+    """Candidate-level CSV of rows that are checked, under a working name."""
+    return {"candidates_csv": _stage_csv(batches, Path(folder, "candidates.csv"), CANDIDATE_DATASET, origin)}
+
+
+def _stage_csv(
+    batches: Iterable[pa.Table], path: Path, table: Table, origin: Origin
+) -> tuple[Path, Manifest]:
+    tally = Tally()
+    write_atomic(path, tally.hash(csv_pieces(tally.count(batches), table.column_names)))
+    return path, _manifest(tally, origin)
+
+
+def _beside_jsonl(batches: Iterable[pa.Table], path: Path, tally: Tally) -> Iterator[pa.Table]:
+    """The batches as they come, each written as JSONL on its way."""
+    with path.open("xb") as file:
+        for rows in tally.count(batches):
+            file.writelines(tally.hash([jsonl_lines(rows)]))
+            yield rows
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def jsonl_lines(rows: pa.Table) -> bytes:
+    """One JSON object a line, keys in column order, null where a value is missing, times as in the CSV."""
+    for position, name in enumerate(rows.column_names):
+        column = rows.column(position)
+        if pa.types.is_timestamp(column.type):
+            rows = rows.set_column(position, name, iso_texts(column.combine_chunks()))
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows.to_pylist()).encode()
 
 
-def _write_under_free_stamp(
-    payloads: Mapping[str, bytes], folder: Path, span: str, stamp: datetime
-) -> ExportPaths:
-    while True:
-        paths = _paths(folder, span, stamp)
-        if not any(path.exists() or _manifest_path(path).exists() for path in paths):
-            try:
-                write_atomic(paths.chain_csv, payloads["chain_csv"])
-            except FileExistsError:  # another process took the stamp since the look above
-                pass
-            else:
-                write_atomic(paths.chain_jsonl, payloads["chain_jsonl"])
-                write_atomic(paths.candidates_csv, payloads["candidates_csv"])
-                return paths
-        stamp += timedelta(seconds=1)
-
-
-def _paths(folder: Path, span: str, stamp: datetime) -> ExportPaths:
-    dataset = folder / f"training_dataset_{span}_{stamp:%Y%m%d_%H%M%S}"
-    candidates = folder / f"training_candidates_{span}_{stamp:%Y%m%d_%H%M%S}.csv"
-    return ExportPaths(Path(f"{dataset}.csv"), Path(f"{dataset}.jsonl"), candidates)
-
-
-def _manifest_path(path: Path) -> Path:
-    return path.with_name(path.name + MANIFEST_SUFFIX)
-
-
-def _manifest(path: Path, data: bytes, *, rows: int, simulated: bool, parents: Mapping[str, str]) -> bytes:
-    content: dict[str, Any] = {
-        "file": path.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "rows": rows,
-        "simulated": simulated,
-        "parents": dict(parents),
-    }
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+def _manifest(tally: Tally, origin: Origin) -> Manifest:
+    return Manifest("", tally.sha256, tally.rows, origin.simulated, dict(origin.parents), origin.run)

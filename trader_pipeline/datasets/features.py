@@ -24,6 +24,9 @@ DAY_US = 86_400_000_000
 YEAR_DAYS = 365.0
 WARM_UP_DAYS = 30
 ATR_DAYS = 14
+RETURN_DAYS = (1, 7, 30)
+VOLATILITY_DAYS = (1, 7, 30)
+MEAN_DAYS = (7, 30)
 MINIMUM_COVERAGE = 0.8
 """Least share of the 30-day window's candles; below it a feature would rest on a hole. Real histories hold 99 %."""
 
@@ -42,7 +45,7 @@ def market_features(
         step: the candles' timeframe; only the check for missing candles uses it.
 
     Returns:
-        A frame of shape (decisions, 9), float64, indexed by `decision_time`.
+        A frame of shape (decisions, 17), float64, indexed by `decision_time`.
 
     Raises:
         ValueError: candles not ascending, fewer than 30 days of them before a decision, fewer than 80 % of the 30-day
@@ -56,7 +59,9 @@ def market_features(
     _check_history(candles, moments, known, month, step)
     spot = candles.close[known - 1]
     columns = {
-        **_trend(candles, moments, known, spot),
+        **_returns(candles, moments, spot),
+        **_volatilities(candles, moments, known),
+        **_distances_to_mean(candles, moments, known, spot),
         **_ranges(candles, month, known, spot),
         "atr_14d_pct": 100.0 * _average_true_range(candles, moments) / spot,
     }
@@ -152,34 +157,54 @@ def _stamp(moment: int) -> str:
     return pd.Timestamp(moment, unit="us", tz="UTC").isoformat()
 
 
-def _trend(candles: _Candles, moments: Ints, known: Ints, spot: Floats) -> dict[str, Floats]:
-    """Log returns from the last close known a span ago to spot, and the volatility realised between the two.
+def _close_at(candles: _Candles, moments: Ints, days: int) -> Ints:
+    """Position of the last candle that had closed `days` days before each moment."""
+    return np.searchsorted(candles.close_time, moments - days * DAY_US, side="right") - 1
 
-    Volatility is sqrt(sum r^2 / years) over the log returns r of neighbouring candles, years being the time between
-    the first and the last close at 365 days a year. Across a gap r is one longer return, and the time is the true
-    time, so missing candles neither raise nor lower the level.
+
+def _returns(candles: _Candles, moments: Ints, spot: Floats) -> dict[str, Floats]:
+    """Log returns in %: from the last close known a span ago to spot, and over each of the six 24-hour spans before."""
+    close = {days: candles.close[_close_at(candles, moments, days)] for days in (*range(1, 8), 30)}
+    spans = {f"return_{days}d_pct": (close[days], spot) for days in RETURN_DAYS}
+    spans |= {f"return_24h_lag_{lag}_pct": (close[lag + 1], close[lag]) for lag in range(1, 7)}
+    return {name: 100.0 * np.log(after / before) for name, (before, after) in spans.items()}
+
+
+def _volatilities(candles: _Candles, moments: Ints, known: Ints) -> dict[str, Floats]:
+    """Volatility realised between the last close known a span ago and spot.
+
+    It is sqrt(sum r^2 / years) over the log returns r of neighbouring candles, years being the time between the first
+    and the last close at 365 days a year. Across a gap r is one longer return, and the time is the true time, so
+    missing candles neither raise nor lower the level. Where nothing has closed within the last day, the volatility of
+    that day is that of the last return known.
     """
     squared_returns = np.square(np.diff(np.log(candles.close), prepend=np.log(candles.close[:1])))
     columns: dict[str, Floats] = {}
-    for days in (1, 7, 30):
-        before = np.searchsorted(candles.close_time, moments - days * DAY_US, side="right") - 1
-        columns[f"return_{days}d_pct"] = 100.0 * np.log(spot / candles.close[before])
-        if days > 1:
-            years = (candles.close_time[known - 1] - candles.close_time[before]) / (YEAR_DAYS * DAY_US)
-            variance = _reduce_windows(np.add, squared_returns, before + 1, known) / years
-            columns[f"realised_volatility_{days}d"] = np.sqrt(variance)
+    for days in VOLATILITY_DAYS:
+        before = np.minimum(_close_at(candles, moments, days), known - 2)
+        years = (candles.close_time[known - 1] - candles.close_time[before]) / (YEAR_DAYS * DAY_US)
+        variance = _reduce_windows(np.add, squared_returns, before + 1, known) / years
+        columns[f"realised_volatility_{days}d"] = np.sqrt(variance)
+    return columns
+
+
+def _distances_to_mean(candles: _Candles, moments: Ints, known: Ints, spot: Floats) -> dict[str, Floats]:
+    """Spot over the mean close of the candles that closed within the last 7 and 30 days, minus 1, in %."""
+    columns: dict[str, Floats] = {}
+    for days in MEAN_DAYS:
+        start = _close_at(candles, moments, days) + 1
+        mean = _reduce_windows(np.add, candles.close, start, known) / (known - start)
+        columns[f"distance_to_ma_{days}d_pct"] = 100.0 * (spot / mean - 1.0)
     return columns
 
 
 def _ranges(candles: _Candles, month: Ints, known: Ints, spot: Floats) -> dict[str, Floats]:
     """Where spot stands among the candles that closed within the last 30 days."""
-    mean = _reduce_windows(np.add, candles.close, month, known) / (known - month)
     high = _reduce_windows(np.maximum, candles.high, month, known)
     low = _reduce_windows(np.minimum, candles.low, month, known)
     width = high - low
     flat = width == 0  # a market that did not move stands in the middle of its range
     return {
-        "distance_to_ma_30d_pct": 100.0 * (spot / mean - 1.0),
         "drawdown_from_high_30d_pct": 100.0 * (1.0 - spot / high),
         "range_position_30d": np.where(flat, 0.5, (spot - low) / np.where(flat, 1.0, width)),
     }

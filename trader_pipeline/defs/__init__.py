@@ -6,12 +6,12 @@
     backtest    backtest_steps, backtest_legs, candidate_outcomes [market x regime]
     datasets    chain_dataset, candidate_dataset [market x regime], training_exports [market]
     paper       paper_replay, replay_evaluations [market x regime]
-    corpora     stable, trade_or_skip, pick_candidate, replay, mixed
+    corpora     stable, trade_or_skip, pick_candidate, preference, replay, mixed
     training    lora_adapter
     evaluation  adapter_evaluation, policy_decisions, policy_equity, run_report
 
 Beside them: partitions, types (dagster-pandas), io_manager, resources, materialise and plots (metadata), staleness,
-automation (jobs, schedule, sensor), run (the whole graph in one process).
+outlook (what a run would make), automation (jobs, schedule, sensor), run (the whole graph in one process).
 """
 
 import warnings

@@ -10,6 +10,7 @@ from trader_pipeline.datasets import (
     dataset_findings,
     export_training_data,
 )
+from trader_pipeline.defs.io_manager import PartitionRows
 from trader_pipeline.defs.materialise import materialised, table_asset
 from trader_pipeline.defs.partitions import market_of_window, market_partitions, market_regime_partitions
 from trader_pipeline.defs.plots import bars_plot, histogram_plot
@@ -18,28 +19,45 @@ from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import CANDIDATE_DATASET, CHAIN_DATASET
 
 
-@dg.asset(**table_asset(CHAIN_DATASET), partitions_def=market_regime_partitions)
+@dg.asset(**table_asset(CHAIN_DATASET, settings=("options",)), partitions_def=market_regime_partitions)
 def chain_dataset(
-    context: dg.AssetExecutionContext, backtest_steps: pd.DataFrame, window_klines: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    pipeline: PipelineResource,
+    backtest_steps: pd.DataFrame,
+    candidate_outcomes: pd.DataFrame,
+    window_klines: pd.DataFrame,
+    option_chain: pd.DataFrame,
 ) -> dg.MaterializeResult:
-    frame = build_chain_dataset(backtest_steps, window_klines, step=_step(context))
+    recorded = _recorded(pipeline, option_chain)
+    frame = build_chain_dataset(
+        backtest_steps, candidate_outcomes, window_klines, step=_step(context), option_chain=recorded
+    )
     return materialised(
         frame, CHAIN_DATASET, metadata={"plot": bars_plot(frame["action"].value_counts(), "action")}
     )
 
 
 @dg.asset(
-    **table_asset(CANDIDATE_DATASET, checks=("datasets_agree",)),
+    **table_asset(CANDIDATE_DATASET, settings=("options", "backtest"), checks=("datasets_agree",)),
     partitions_def=market_regime_partitions,
 )
 def candidate_dataset(
     context: dg.AssetExecutionContext,
+    pipeline: PipelineResource,
     backtest_steps: pd.DataFrame,
     candidate_outcomes: pd.DataFrame,
     window_klines: pd.DataFrame,
+    option_chain: pd.DataFrame,
     chain_dataset: pd.DataFrame,
 ) -> dg.MaterializeResult:
-    frame = build_candidate_dataset(backtest_steps, candidate_outcomes, window_klines, step=_step(context))
+    frame = build_candidate_dataset(
+        backtest_steps,
+        candidate_outcomes,
+        window_klines,
+        step=_step(context),
+        option_chain=_recorded(pipeline, option_chain),
+        size=pipeline.profile.backtest.size,
+    )
     return materialised(
         frame,
         CANDIDATE_DATASET,
@@ -54,15 +72,15 @@ def candidate_dataset(
     kinds={"csv", "json"},
     partitions_def=market_partitions,
     ins={
-        "chain_dataset": dg.AssetIn(partition_mapping=market_of_window),
-        "candidate_dataset": dg.AssetIn(partition_mapping=market_of_window),
+        name: dg.AssetIn(partition_mapping=market_of_window, metadata={"by_partition": True})
+        for name in ("chain_dataset", "candidate_dataset")
     },
 )
 def training_exports(
     context: dg.AssetExecutionContext,
     pipeline: PipelineResource,
-    chain_dataset: pd.DataFrame,
-    candidate_dataset: pd.DataFrame,
+    chain_dataset: PartitionRows,
+    candidate_dataset: PartitionRows,
 ) -> dg.MaterializeResult:
     if not ExportSettings().save_training_data:
         return dg.MaterializeResult(metadata={"skipped": "SAVE_TRAINING_DATA is off"})
@@ -71,8 +89,6 @@ def training_exports(
         chain_dataset,
         candidate_dataset,
         underlying=Market.parse(context.partition_key).underlying,
-        start=chain_dataset["decision_time"].min(),
-        end=chain_dataset["decision_time"].max(),
         output_dir=pipeline.exports_dir,
         stamp=pd.Timestamp.now("UTC"),
         simulated=simulated,
@@ -84,6 +100,10 @@ def training_exports(
             **{f"file {i}": dg.MetadataValue.path(str(p)) for i, p in enumerate(paths, start=1)},
         }
     )
+
+
+def _recorded(pipeline: PipelineResource, option_chain: pd.DataFrame) -> pd.DataFrame | None:
+    return option_chain if pipeline.profile.options.source == "recorded" else None
 
 
 def _step(context: dg.AssetExecutionContext) -> pd.Timedelta:

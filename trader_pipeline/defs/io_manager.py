@@ -1,20 +1,22 @@
 """Hands tables to assets and takes them back through the store, and writes down what each was made from."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+import pyarrow as pa
 from pydantic import PrivateAttr
 
 from trader_pipeline import __version__
 from trader_pipeline.defs.materialise import FAILED_CHECKS
 from trader_pipeline.defs.partitions import partition_path
 from trader_pipeline.defs.resources import PipelineResource
-from trader_pipeline.schema import Table
+from trader_pipeline.schema import Table, parse_regime
 from trader_pipeline.schema.tables import TABLES
-from trader_pipeline.store import Manifest, MissingTableError, reference
+from trader_pipeline.store import Manifest, MissingTableError, Partition, TableStore, reference
 
 TABLE_BY_NAME = {t.name: t for t in TABLES}
 CODE_PARENT = "code/trader_pipeline"
@@ -28,11 +30,24 @@ class FailedCheckError(ValueError):
     """An input failed a blocking check when it was made."""
 
 
+@dataclass(frozen=True)
+class PartitionRows:
+    """The rows of a table's market x regime partitions in the order of time, read piece by piece."""
+
+    store: TableStore
+    table: Table
+    partitions: Sequence[Partition]
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for partition in self.partitions:
+            yield from self.store.read_batches(self.table, partition)
+
+
 class TableIOManager(dg.ConfigurableIOManager):
     """Parquet tables in the store. Never pickles; refuses a frame that breaks its schema before anything is written.
 
-    An input over several partitions arrives as one frame, or as a dict by market where the `AssetIn` says
-    `metadata={"by_market": True}`.
+    An input over several partitions arrives as one frame, as a dict by market where the `AssetIn` says
+    `metadata={"by_market": True}`, or as `PartitionRows` where it says `metadata={"by_partition": True}`.
     """
 
     pipeline: dg.ResourceDependency[PipelineResource]
@@ -82,6 +97,8 @@ class TableIOManager(dg.ConfigurableIOManager):
             seen[reference(table, partition)] = manifest
         if (context.definition_metadata or {}).get("by_market"):
             return {p[0]: self.pipeline.store.read(table, p) for p in partitions}
+        if (context.definition_metadata or {}).get("by_partition"):
+            return PartitionRows(self.pipeline.store, table, sorted(partitions, key=_window_start))
         return self.pipeline.store.read_all(table, partitions)
 
     def _wanted(self, context: dg.InputContext) -> Iterator[tuple[str, ...]]:
@@ -113,6 +130,10 @@ class TableIOManager(dg.ConfigurableIOManager):
         if sources is not None:
             parents |= {f"source/{name}": digest for name, digest in sources.value.items()}
         return {CODE_PARENT: __version__, **parents}
+
+
+def _window_start(partition: Partition) -> pd.Timestamp:
+    return parse_regime(partition[-1])[1]
 
 
 def table_of(metadata: Mapping[str, Any] | None) -> Table:

@@ -27,7 +27,7 @@ _SHOWN_ROWS = 200
 CHECKS = {
     "bid_below_mark_below_ask": "No quote is crossed; modelled marks lie between bid and ask.",
     "candidates_quoted_in_chain": "Every candidate is listed in the chain of its decision, at the same volatility.",
-    "corpus_is_sound": "Allowed answers, no answer in the prompt, no duplicate or overlap across splits, and more.",
+    "corpus_passes_audit": "No readable answer, no shortcut above its bound, no duplicate or overlap across splits.",
     "datasets_agree": "Chain-level and candidate-level rows of a decision say the same.",
     "every_closed_trade_judged": "Each closed trade has a verdict, and no other.",
     "few_bars_are_missing": "At most klines.max_gap_share_pct percent of the market's candles are missing.",
@@ -109,7 +109,7 @@ def materialised(
         metadata={
             "dagster/row_count": arrow.num_rows,
             **_time_range(frame, table),
-            "preview": dg.MetadataValue.md(_markdown(arrow.slice(0, _PREVIEW_ROWS).to_pandas())),
+            "preview": dg.MetadataValue.md(markdown_table(arrow.slice(0, _PREVIEW_ROWS).to_pandas())),
             FAILED_CHECKS: dg.MetadataValue.json(
                 [check for check, found in (findings or {}).items() if found]
             ),
@@ -146,7 +146,7 @@ def _warning(asset: str, check: str, rows: pd.DataFrame, of: str) -> dg.AssetChe
         passed=rows.empty,
         severity=dg.AssetCheckSeverity.WARN,
         description=_named(of, "nothing found" if rows.empty else f"{len(rows)} rows"),
-        metadata={"rows": len(rows), "table": dg.MetadataValue.md(_markdown(rows.head(_SHOWN_ROWS)))},
+        metadata={"rows": len(rows), "table": dg.MetadataValue.md(markdown_table(rows.head(_SHOWN_ROWS)))},
     )
 
 
@@ -161,7 +161,8 @@ def _time_range(frame: pd.DataFrame, table: Table) -> dict[str, str]:
     return {"first": str(frame[times[0]].min()), "last": str(frame[times[0]].max())}
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A frame as a markdown table; floats with 6 significant digits."""
     header = f"| {' | '.join(frame.columns)} |\n|{'---|' * len(frame.columns)}\n"
     return header + "\n".join(
         f"| {' | '.join(_cell(v) for v in row)} |" for row in frame.itertuples(index=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -54,6 +55,16 @@ def histogram_plot(values: pd.Series, title: str, unit: str) -> dg.MarkdownMetad
     axes.hist(values.dropna(), bins=50)
     axes.set_xlabel(unit)
     _note(axes, "" if values.notna().any() else "there are none")
+    return _markdown(figure)
+
+
+def lengths_plot(lengths: npt.NDArray[np.int64], limit: int) -> dg.MarkdownMetadataValue:
+    """Histogram of record lengths in tokens, and the length above which training refuses a record."""
+    figure, axes = _figure("length of the records")
+    axes.hist(lengths, bins=50)
+    axes.axvline(limit, color="black", linewidth=0.8, linestyle="--", label=f"limit {limit}")
+    axes.set_xlabel("tokens, template and answer included")
+    axes.legend()
     return _markdown(figure)
 
 

@@ -36,6 +36,7 @@ from trader_pipeline.schema.tables import (
     MIXED_CORPUS,
     PAPER_REPLAY,
     PICK_CANDIDATE_CORPUS,
+    PREFERENCE_CORPUS,
     REGIME_WINDOWS,
     REPLAY_CORPUS,
     REPLAY_EVALUATIONS,
@@ -45,8 +46,15 @@ from trader_pipeline.schema.tables import (
 )
 from trader_pipeline.store import reference
 
-CORPORA = (STABLE_CORPUS, TRADE_OR_SKIP_CORPUS, PICK_CANDIDATE_CORPUS, REPLAY_CORPUS, MIXED_CORPUS)
+CORPORA = (
+    STABLE_CORPUS, TRADE_OR_SKIP_CORPUS, PICK_CANDIDATE_CORPUS, PREFERENCE_CORPUS, REPLAY_CORPUS, MIXED_CORPUS,
+)  # fmt: skip
 
+_CORPUS_INPUTS: dict[Table, tuple[Table, ...]] = {
+    **dict.fromkeys((TRADE_OR_SKIP_CORPUS, PICK_CANDIDATE_CORPUS, PREFERENCE_CORPUS), (CANDIDATE_DATASET,)),
+    REPLAY_CORPUS: (PAPER_REPLAY, REPLAY_EVALUATIONS, CANDIDATE_DATASET),
+}
+"""The windows' tables that each corpus is made from."""
 
 PROCESS_TAG = "trader_pipeline/process"
 """Host and process of a run that is executed in the process that asked for it."""
@@ -241,11 +249,14 @@ def _window_task(pipeline: PipelineResource, market: str, regime: str) -> Task:
 
 
 def _export_task(pipeline: PipelineResource, market: str) -> Task:
-    return Task(f"exports of {market}", ("training_exports",), market, _export_reason(pipeline, market))
+    return Task(f"exports of {market}", ("training_exports",), market, export_reason(pipeline, market))
 
 
-def _export_reason(pipeline: PipelineResource, market: str) -> str | None:
-    """None if a whole export of the present tables is there: the candidates' manifest is written last."""
+def export_reason(pipeline: PipelineResource, market: str) -> str | None:
+    """Why a market's datasets must be exported; None if a whole export of the present ones is there.
+
+    The candidates' manifest is written last.
+    """
     if not ExportSettings().save_training_data:
         return None
     present = pipeline.content_hashes((CHAIN_DATASET, CANDIDATE_DATASET), market)
@@ -259,22 +270,13 @@ def _export_reason(pipeline: PipelineResource, market: str) -> str | None:
 def _last_tasks(pipeline: PipelineResource, regimes: Sequence[str]) -> list[Callable[[], Task]]:
     """Unpartitioned assets, each looked at only once the one before it is made."""
     expected = {(m, r) for m in pipeline.profile.markets for r in regimes}
-    inputs = {
-        **dict.fromkeys(("trade_or_skip_corpus", "pick_candidate_corpus"), (CANDIDATE_DATASET,)),
-        "replay_corpus": (PAPER_REPLAY, REPLAY_EVALUATIONS, CANDIDATE_DATASET),
-    }
 
     def corpora() -> Task:
-        reason = next(
-            (r for t in CORPORA if (r := _input_reason(pipeline, t, inputs.get(t.name, ()), expected))), None
-        )
+        reason = next((r for t in CORPORA if (r := corpus_reason(pipeline, t, expected))), None)
         return Task("corpora", tuple(t.name for t in CORPORA), None, reason)
 
     def adapter() -> Task:
-        reason = stale_reason(pipeline, TRAINING_LOG)
-        if reason is None and not (pipeline.adapter_dir / "adapter_manifest.json").is_file():
-            reason = "the adapter's folder is missing"
-        return Task("fine-tuning the adapter", ("lora_adapter",), None, reason)
+        return Task("fine-tuning the adapter", ("lora_adapter",), None, adapter_reason(pipeline))
 
     def evaluation() -> Task:
         tables = EVALUATION_TABLES.values()
@@ -287,13 +289,19 @@ def _last_tasks(pipeline: PipelineResource, regimes: Sequence[str]) -> list[Call
     return [corpora, adapter, evaluation, report]
 
 
-def _input_reason(
-    pipeline: PipelineResource, table: Table, inputs: Sequence[Table], expected: set[tuple[str, str]]
-) -> str | None:
-    """As `stale_reason`, and also where a window was dated since: it is no parent yet."""
+def adapter_reason(pipeline: PipelineResource) -> str | None:
+    """As `stale_reason`, and also where the adapter itself is gone."""
+    if reason := stale_reason(pipeline, TRAINING_LOG):
+        return reason
+    whole = (pipeline.adapter_dir / "adapter_manifest.json").is_file()
+    return None if whole else "the adapter's folder is missing"
+
+
+def corpus_reason(pipeline: PipelineResource, table: Table, expected: set[tuple[str, str]]) -> str | None:
+    """As `stale_reason`, and also where a window (market, regime) was dated since: it is no parent yet."""
     reason = stale_reason(pipeline, table)
     manifest = pipeline.store.manifest(table)
     if reason or manifest is None:
         return reason
-    wanted = {reference(t, p) for t in inputs for p in expected}
+    wanted = {reference(t, p) for t in _CORPUS_INPUTS.get(table, ()) for p in expected}
     return None if wanted == {p for p in manifest.parents if p.count("/") == 2} else "windows came or went"

@@ -44,7 +44,7 @@ def stale_reason(pipeline: PipelineResource, table: Table, partition: Sequence[s
     for parent, digest in manifest.parents.items():
         if parent.startswith("source/") or _current(pipeline, parent) == digest:
             continue
-        if _is_not_used(pipeline, parent) and table not in _CUT_FROM:
+        if is_not_used(pipeline, parent) and table not in _CUT_FROM:
             continue
         if _is_cut_from(table, parent) and _same_slice(pipeline, table, manifest):
             continue
@@ -81,7 +81,7 @@ _CUT_FROM = {WINDOW_KLINES: (KLINES, VOLATILITY_INDEX), WINDOW_QUOTES: (OPTION_Q
 """Tables that hold a window's part of others."""
 
 
-def _is_not_used(pipeline: PipelineResource, parent: str) -> bool:
+def is_not_used(pipeline: PipelineResource, parent: str) -> bool:
     """True for quotes where calls are modelled, and for the volatility index where candles are simulated."""
     if parent == OPTION_QUOTES.name:
         return pipeline.profile.options.source == "model"

@@ -3,6 +3,7 @@
 import dagster as dg
 import pandas as pd
 
+from trader_pipeline.defs.corpora import read_audit
 from trader_pipeline.defs.materialise import materialised, table_asset
 from trader_pipeline.defs.plots import losses_plot
 from trader_pipeline.defs.resources import PipelineResource
@@ -26,6 +27,7 @@ def lora_adapter(
 
     result = train_adapter(
         mixed_corpus,
+        audit=read_audit(pipeline, MIXED_CORPUS),
         model_params=pipeline.model_params,
         params=pipeline.profile.finetune,
         output_dir=pipeline.adapter_dir,

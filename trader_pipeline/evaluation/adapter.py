@@ -33,7 +33,7 @@ from trader_pipeline.evaluation.held_out import (
     paired_differences,
 )
 from trader_pipeline.evaluation.params import EvaluationParams
-from trader_pipeline.evaluation.policies import RULES, Choice, LanguageModelPolicy
+from trader_pipeline.evaluation.policies import RULES, Choice, LanguageModelPolicy, recorded_slopes
 from trader_pipeline.evaluation.sequential import Candles, book_metrics, equity_frame, run_policies
 from trader_pipeline.options.params import OptionParams
 from trader_pipeline.schema import Market
@@ -78,7 +78,7 @@ def evaluate_adapter(
         raise ValueError(
             f"no held-out steps between {boundaries['test']} and {boundaries['sealed']}; use more data"
         )
-    models = language_models(adapter_dir, model_params, render, params)
+    models = language_models(adapter_dir, model_params, render, params, slopes=recorded_slopes(candidates))
     choosers: dict[str, Chooser] = {name: partial(_by_rule, rule) for name, rule in RULES.items()}
     for policy in models:
         choosers[policy.name] = partial(_in_batches, policy, params.batch_size)
@@ -117,7 +117,12 @@ def _rule_policies(backtest_params: BacktestParams, params: EvaluationParams) ->
 
 
 def language_models(
-    adapter_dir: Path, model_params: ModelParams, render: RenderParams, params: EvaluationParams
+    adapter_dir: Path,
+    model_params: ModelParams,
+    render: RenderParams,
+    params: EvaluationParams,
+    *,
+    slopes: Mapping[tuple[str, pd.Timestamp], float],
 ) -> list[LanguageModelPolicy]:
     """Adapter and untuned base model as policies."""
     from trader_pipeline.evaluation.scoring import score_answers
@@ -134,6 +139,7 @@ def language_models(
             render=render,
             shuffles=params.shuffles,
             seed=params.seed,
+            slopes=slopes,
         )
         for name, model in loaded.items()
     ]

@@ -6,7 +6,7 @@ Does not belong here: how an answer is scored (`scoring`), what comes of a choic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +14,12 @@ import pandas as pd
 
 from trader_pipeline.backtest.policy import DecisionStep
 from trader_pipeline.corpora.render import (
+    PickPrompts,
     PromptStep,
     RenderParams,
-    allowed_answers,
     build_prompt_step,
     candidate_order,
+    prompt_rows_of,
     render_pick,
 )
 from trader_pipeline.datasets.features import market_features, option_features
@@ -41,7 +42,8 @@ class LanguageModelPolicy:
     """Picks the answer with the highest log-probability, averaged over several orders of the candidates.
 
     The average is over instruments, not over indices, so the order in which candidates are listed cannot
-    decide. Choices are kept: a step is scored once however often it is asked.
+    decide. Choices are kept: a step is scored once however often it is asked. `slopes` are the term structure's where
+    it is recorded (see `recorded_slopes`): a decision step does not hold the whole chain that they are made from.
     """
 
     name: str
@@ -49,43 +51,65 @@ class LanguageModelPolicy:
     render: RenderParams
     shuffles: int = 2
     seed: int = 11
+    slopes: Mapping[tuple[str, pd.Timestamp], float] = field(default_factory=dict, repr=False)
     _kept: dict[tuple, Choice] = field(default_factory=dict, repr=False)
 
     def decide(self, step: DecisionStep) -> str | None:
         if step.candidates.empty:
             return None
-        return self.choose([prompt_step_of(step)])[0].instrument
+        slope = self.slopes.get((step.underlying, step.decision_time))
+        return self.choose([prompt_step_of(step, term_structure_slope=slope)])[0].instrument
 
     def choose(self, steps: Sequence[PromptStep]) -> list[Choice]:
-        """One choice a step, in order."""
-        fresh = {_identity(s): s for s in steps if _identity(s) not in self._kept}
+        """One choice a step, in order; None where nothing is on offer."""
+        fresh = {_identity(s): s for s in steps if s.candidates and _identity(s) not in self._kept}
         if fresh:
-            scored = self.scorer(*self._questions(list(fresh.values())))
-            for i, (key, step) in enumerate(fresh.items()):
-                self._kept[key] = self._choice(step, scored[i * self.shuffles : (i + 1) * self.shuffles])
-        return [self._kept[_identity(s)] for s in steps]
+            self._kept |= self._ask(list(fresh.values()))
+        return [self._kept.get(_identity(s), Choice(None)) for s in steps]
 
-    def _questions(self, steps: list[PromptStep]) -> tuple[list[tuple[str, str]], list[list[str]]]:
-        prompts, answers = [], []
-        for step in steps:
-            for shuffle in range(self.shuffles):
-                order = candidate_order(step, shuffle=shuffle, seed=self.seed)
-                prompts.append(render_pick(step, order, self.render))
-                answers.append(allowed_answers("pick_candidate", len(order)))
-        return prompts, answers
+    def _ask(self, steps: list[PromptStep]) -> dict[tuple, Choice]:
+        rows = prompt_rows_of(steps)
+        asked = [render_pick(rows, self.render, shuffle=n, seed=self.seed) for n in range(self.shuffles)]
+        prompts = [
+            prompt for a in asked for prompt in zip(a.system.to_pylist(), a.user.to_pylist(), strict=True)
+        ]
+        scored = self.scorer(prompts, [answers for a in asked for answers in a.answers.to_pylist()])
+        totals: dict[tuple, dict[str | None, float]] = {}
+        for (key, instruments), log_probabilities in zip(_listed(asked), scored, strict=True):
+            total = totals.setdefault(key, dict.fromkeys([*sorted(instruments), None], 0.0))
+            for instrument, value in zip([*instruments, None], log_probabilities, strict=True):
+                total[instrument] += float(value)
+        return {key: self._best(total) for key, total in totals.items()}
 
-    def _choice(self, step: PromptStep, scored: Sequence[np.ndarray]) -> Choice:
-        total = np.zeros(len(step.candidates) + 1)
-        for shuffle, log_probabilities in enumerate(scored):
-            order = candidate_order(step, shuffle=shuffle, seed=self.seed)
-            total[list(order)] += log_probabilities[:-1]
-            total[-1] += log_probabilities[-1]
-        best = int(np.argmax(total))
-        instrument = None if best == len(step.candidates) else step.candidates[best].instrument
-        return Choice(instrument, float(total[best] / len(scored)))
+    def _best(self, total: dict[str | None, float]) -> Choice:
+        best = max(total, key=total.__getitem__)
+        return Choice(best, total[best] / self.shuffles)
 
 
-def prompt_step_of(step: DecisionStep) -> PromptStep:
+def _listed(asked: Sequence[PickPrompts]) -> Iterator[tuple[tuple, list[str]]]:
+    """Each prompt's decision and its instruments in the order in which they were shown."""
+    for prompts in asked:
+        columns = (prompts.underlying, prompts.decision_time, prompts.exit_style, prompts.instruments)
+        for underlying, moment, exit_style, instruments in zip(
+            *(c.to_pylist() for c in columns), strict=True
+        ):
+            yield (underlying, pd.Timestamp(moment), exit_style), instruments
+
+
+def recorded_slopes(candidate_dataset: pd.DataFrame) -> dict[tuple[str, pd.Timestamp], float]:
+    """`term_structure_slope` by underlying and decision time, where it is recorded."""
+    known = candidate_dataset.dropna(subset="term_structure_slope")
+    slopes = known.drop_duplicates(["underlying", "decision_time"])
+    return dict(
+        zip(
+            slopes[["underlying", "decision_time"]].itertuples(index=False, name=None),
+            slopes["term_structure_slope"],
+            strict=True,
+        )
+    )
+
+
+def prompt_step_of(step: DecisionStep, *, term_structure_slope: float | None = None) -> PromptStep:
     """A decision step as the renderer takes it; every feature from the candles that the step may see."""
     timeframe = step.history["close_time"].iloc[-1] - step.history["open_time"].iloc[-1]
     market = market_features(step.history, pd.DatetimeIndex([step.decision_time]), step=timeframe).iloc[0]
@@ -98,6 +122,7 @@ def prompt_step_of(step: DecisionStep) -> PromptStep:
         spot=step.spot,
         exit_style=step.exit_style,
         features={name: float(market[name]) for name in FEATURES},
+        term_structure_slope=term_structure_slope,
     )
 
 

@@ -179,7 +179,7 @@ def source_hashes(kind: Kind, params: DeribitParams, recordings_root: Path) -> d
     for path in _recorded_files(kind, recordings_root):
         name = path.parent.relative_to(recordings_root).as_posix()
         folders.setdefault(f"recordings/{name}", []).append(path)
-    hashes = {name: _folder_sha256(paths) for name, paths in folders.items()}
+    hashes = {name: folder_sha256(paths) for name, paths in folders.items()}
     if imported := params.import_path(kind):
         base = Path(imported).expanduser()
         base = base if base.is_dir() else base.parent
@@ -292,7 +292,8 @@ def _build(
     )
 
 
-def _folder_sha256(paths: Iterable[Path]) -> str:
+def folder_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 over the names and hashes of a recorded folder's files."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(f"{path.name} {file_sha256(path)}\n".encode())

@@ -18,6 +18,7 @@ EXIT_REASONS = ("expired", "take_profit")
 REASONS = (
     "sold", "no_candidates", "no_quotes", "score_below_threshold", "trade_simulation_failed", "declined",
 )  # fmt: skip
+CORPUS_KINDS = ("trade_or_skip", "pick_candidate", "replay", "preference", "stable")
 SPLITS = ("train", "val", "test", "sealed")
 VERDICTS = ("GOOD", "OK", "BAD")
 GAP_REASONS = (
@@ -192,6 +193,35 @@ _BACKTEST = _columns(
         maximum=100,
         nullable=True,
     ),
+    C(
+        "regret_if_sold",
+        "float64",
+        "pnl_vs_hodl_if_sold of the decision's best candidate under the same exit style, minus this candidate's",
+        "USD",
+        minimum=0,
+        nullable=True,
+    ),
+    C(
+        "advantage_if_sold_pct",
+        "float64",
+        "pnl_vs_hodl_if_sold over the coins' value at the decision: what selling makes over doing nothing",
+        "%",
+        nullable=True,
+    ),
+    C(
+        "best_pnl_vs_hodl",
+        "float64",
+        "largest pnl_vs_hodl_if_sold of the decision's candidates; 0, doing nothing, where none is above it",
+        "USD",
+        minimum=0,
+    ),
+    C(
+        "regret",
+        "float64",
+        "best_pnl_vs_hodl minus pnl_vs_hodl: what the best choice in hindsight, doing nothing among them, made more",
+        "USD",
+        minimum=0,
+    ),
     C("ivrv_ratio", "float64", "implied over trailing 30-day realised volatility", above=0),
     C("premium_yield_pct", "float64", "bid premium over one coin", "%", minimum=0, maximum=100),
 )
@@ -200,6 +230,22 @@ FEATURES = _columns(
     C("return_1d_pct", "float64", "log return over the last day", "%"),
     C("return_7d_pct", "float64", "log return over the last 7 days", "%"),
     C("return_30d_pct", "float64", "log return over the last 30 days", "%"),
+    *(
+        C(
+            f"return_24h_lag_{lag}_pct",
+            "float64",
+            f"log return over the 24 hours that ended {lag} days before",
+            "%",
+        )
+        for lag in range(1, 7)
+    ),
+    C(
+        "realised_volatility_1d",
+        "float64",
+        "realised volatility of the last day",
+        "annualised decimal",
+        minimum=0,
+    ),
     C(
         "realised_volatility_7d",
         "float64",
@@ -214,6 +260,7 @@ FEATURES = _columns(
         "annualised decimal",
         minimum=0,
     ),
+    C("distance_to_ma_7d_pct", "float64", "spot over its 7-day mean, minus 1", "%"),
     C("distance_to_ma_30d_pct", "float64", "spot over its 30-day mean, minus 1", "%"),
     C(
         "drawdown_from_high_30d_pct",
@@ -225,6 +272,16 @@ FEATURES = _columns(
     ),
     C("range_position_30d", "float64", "0 at the 30-day low, 1 at the 30-day high", minimum=0, maximum=1),
     C("atr_14d_pct", "float64", "mean daily true range of the last 14 days over spot", "%", minimum=0),
+)
+RECORDED_FEATURES = _columns(
+    C(
+        "term_structure_slope",
+        "float64",
+        "at-the-money volatility of the expiry nearest to 30 days minus that of the one nearest to 7 days, from quotes"
+        " recorded at or before the decision; null where the chain is modelled, or only one such expiry is quoted",
+        "annualised decimal",
+        nullable=True,
+    ),
 )
 OPTION_FEATURES = _columns(
     C("distance_to_strike_atr", "float64", "strike minus spot, in average true ranges", "ATR"),
@@ -265,11 +322,14 @@ _PAPER = _columns(
 
 _CORPORA = _columns(
     C("record_id", "string", "hash of the record's text and origin"),
-    C("kind", "string", "corpus kind", allowed=("trade_or_skip", "pick_candidate", "replay", "stable")),
+    C("kind", "string", "corpus kind", allowed=CORPUS_KINDS),
     C("split", "string", "time split after purge and embargo", allowed=SPLITS),
     C("system", "string", "system turn"),
     C("user", "string", "user turn"),
     C("assistant", "string", "assistant turn: the answer"),
+    C("chosen_answer", "string", "the answer to prefer: what ended better"),
+    C("rejected_answer", "string", "the answer to avoid: what ended worse"),
+    C("weight", "float64", "how much the record counts in the training loss; 1 on average", above=0),
 )
 
 _TRAINING = _columns(
@@ -304,6 +364,7 @@ _EVALUATION = _columns(
 )
 
 _GROUPS = (
-    _CANDLES, _GAPS, _REGIMES, _OPTIONS, _BACKTEST, FEATURES, OPTION_FEATURES, _PAPER, _CORPORA, _TRAINING, _EVALUATION,
+    _CANDLES, _GAPS, _REGIMES, _OPTIONS, _BACKTEST, FEATURES, RECORDED_FEATURES, OPTION_FEATURES, _PAPER, _CORPORA,
+    _TRAINING, _EVALUATION,
 )  # fmt: skip
 COLUMNS: dict[str, Column] = _columns(*(column for group in _GROUPS for column in group.values()))

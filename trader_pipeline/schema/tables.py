@@ -1,6 +1,6 @@
 """Every table once, as lists of columns. dagster-pandas types, validation and docs derive from it."""
 
-from trader_pipeline.schema.columns import COLUMNS, FEATURES, OPTION_FEATURES
+from trader_pipeline.schema.columns import COLUMNS, FEATURES, OPTION_FEATURES, RECORDED_FEATURES
 from trader_pipeline.schema.table import Column, Table
 
 
@@ -128,9 +128,10 @@ CHAIN_DATASET = Table(
         *_pick(
             "reward", "instrument?", "delta?", "strike?", "dte?", "score?", "exit_style", "pnl_vs_hodl",
             "max_drawdown_pct", "best_score?", "candidates", "reason", "pnl_coin", "fees_coin", "legs",
-            "label_end_time",
+            "best_pnl_vs_hodl", "regret", "label_end_time",
         ),
         *FEATURES.values(),
+        *RECORDED_FEATURES.values(),
     ),
 )  # fmt: skip
 CANDIDATE_DATASET = Table(
@@ -146,9 +147,11 @@ CANDIDATE_DATASET = Table(
         _CANDIDATE_ACTION,
         *_pick(
             "reward", "pnl_vs_hodl", "max_drawdown_pct", "iv", "ivrv_ratio", "premium_yield_pct", "bid_price",
-            "sellable", "reward_if_sold", "pnl_vs_hodl_if_sold", "max_drawdown_pct_if_sold", "label_end_time",
+            "sellable", "reward_if_sold", "pnl_vs_hodl_if_sold", "max_drawdown_pct_if_sold", "regret_if_sold",
+            "advantage_if_sold_pct", "label_end_time",
         ),
         *FEATURES.values(),
+        *RECORDED_FEATURES.values(),
         *OPTION_FEATURES.values(),
     ),
 )  # fmt: skip
@@ -170,10 +173,18 @@ REPLAY_EVALUATIONS = Table(
     ("trade_id",),
     _pick("trade_id", "verdict", "pnl_pct", "direction", "analysis", "improvement", "reasoning"),
 )
-_RECORD = _pick(
-    "record_id", "kind", "split", "underlying?", "decision_time?", "label_end_time?", "exit_style?",
-    "system", "user", "assistant",
-)  # fmt: skip
+_ORIGIN = _pick(
+    "record_id",
+    "kind",
+    "split",
+    "underlying?",
+    "decision_time?",
+    "label_end_time?",
+    "exit_style?",
+    "instrument?",
+    "weight",
+)
+_RECORD = (*_ORIGIN, *_pick("system", "user", "assistant"))  # fmt: skip
 TRADE_OR_SKIP_CORPUS = Table(
     "trade_or_skip_corpus", "corpora", "One candidate, answer SELL_CALL or SKIP.", ("record_id",), _RECORD
 )
@@ -186,6 +197,13 @@ PICK_CANDIDATE_CORPUS = Table(
 )
 REPLAY_CORPUS = Table(
     "replay_corpus", "corpora", "Instructions from evaluated paper trades.", ("record_id",), _RECORD
+)
+PREFERENCE_CORPUS = Table(
+    "preference_corpus",
+    "corpora",
+    "Pairs of answers to the same prompt, the one that ended better and one that ended worse.",
+    ("record_id",),
+    (*_ORIGIN, *_pick("system", "user", "chosen_answer", "rejected_answer")),
 )
 STABLE_CORPUS = Table(
     "stable_corpus",
@@ -238,6 +256,6 @@ TABLES: tuple[Table, ...] = (
     WINDOW_QUOTES,
     OPTION_CHAIN, BACKTEST_STEPS, BACKTEST_LEGS, CANDIDATE_OUTCOMES,
     CHAIN_DATASET, CANDIDATE_DATASET, PAPER_REPLAY, REPLAY_EVALUATIONS, TRADE_OR_SKIP_CORPUS,
-    PICK_CANDIDATE_CORPUS, REPLAY_CORPUS, STABLE_CORPUS, MIXED_CORPUS, TRAINING_LOG, POLICY_DECISIONS,
-    POLICY_METRICS, POLICY_EQUITY,
+    PICK_CANDIDATE_CORPUS, REPLAY_CORPUS, PREFERENCE_CORPUS, STABLE_CORPUS, MIXED_CORPUS, TRAINING_LOG,
+    POLICY_DECISIONS, POLICY_METRICS, POLICY_EQUITY,
 )  # fmt: skip

@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_atomic(path: str | Path, data: bytes, *, overwrite: bool = False) -> Path:
-    """Write `data` to `path` so that a reader or a kill never sees half of it.
+def write_atomic(
+    path: str | Path, data: bytes | Iterable[bytes | memoryview], *, overwrite: bool = False
+) -> Path:
+    """Write `data`, whole or piece by piece, to `path` so that a reader or a kill never sees half of it.
 
     The bytes go to a hidden file beside `path`, are flushed to disk, and take the name in one step.
 
@@ -22,7 +25,7 @@ def write_atomic(path: str | Path, data: bytes, *, overwrite: bool = False) -> P
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

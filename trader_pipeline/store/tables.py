@@ -59,10 +59,21 @@ class Manifest:
 def content_hash(table: pa.Table) -> str:
     """SHA-256 over the values, types and column names; the same whatever file format or writer version holds them."""
     digest = hashlib.sha256()
-    flat = table.replace_schema_metadata(None).combine_chunks()
+    flat = _without_bytes_under_nulls(table.replace_schema_metadata(None)).combine_chunks()
     with pa.ipc.new_stream(_HashSink(digest), flat.schema) as writer:
         writer.write_table(flat)
     return digest.hexdigest()
+
+
+def _without_bytes_under_nulls(table: pa.Table) -> pa.Table:
+    """Nulls as a value and a column that says so: what lies in memory under a null differs once a file is read back."""
+    for place, name in enumerate(table.column_names):
+        column = table.column(place)
+        if column.null_count:
+            nothing = "" if pa.types.is_string(column.type) else pa.scalar(0, pa.int64()).cast(column.type)
+            table = table.set_column(place, name, column.fill_null(nothing))
+            table = table.append_column(f"{name} is null", column.is_null())
+    return table
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -70,6 +81,16 @@ def parquet_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def parquet_batches(file: Any, table: Table, *, rows: int = 131_072) -> Iterator[pa.Table]:
+    """The rows of a Parquet file (a path, or open) in Arrow tables of at most `rows`, text dictionary-encoded."""
+    with pq.ParquetFile(file) as plain:
+        held = plain.schema_arrow.names
+    texts = [c.name for c in table.columns if c.dtype == "string" and c.name in held]
+    with pq.ParquetFile(file, read_dictionary=texts) as encoded:
+        for batch in encoded.iter_batches(batch_size=rows):
+            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
 def file_manifest(path: str | Path) -> Manifest | None:
@@ -149,6 +170,15 @@ class TableStore:
         path = self._existing(table, partition)
         with self.filesystem.open(path, "rb") as file:
             return pq.read_table(file, columns=columns).to_pandas()
+
+    def read_batches(self, table: Table, partition: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """The same as Arrow tables one after the other, text dictionary-encoded: for rows that are passed on.
+
+        Raises:
+            MissingTableError: it has not been built.
+        """
+        with self.filesystem.open(self._existing(table, partition), "rb") as file:
+            yield from parquet_batches(file, table)
 
     def read_all(self, table: Table, partitions: Sequence[Partition]) -> pd.DataFrame:
         """Several partitions, one after the other."""

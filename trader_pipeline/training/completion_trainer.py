@@ -1,6 +1,7 @@
-"""TRL's SFTTrainer where it spends its time differently: same data format, callbacks, checkpoints and loss, less work.
+"""TRL's SFTTrainer where it spends its time differently: same data format, callbacks and checkpoints, less work.
 
-Belongs here: what differs from the stock trainer, and the check of the loss mask on a real batch.
+Belongs here: what differs from the stock trainer, weights of records among it, and the check of the loss mask on a real
+batch.
 """
 
 import time
@@ -11,26 +12,44 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 from trl import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from trader_pipeline.training.models import ModelError
 
 IGNORED = -100
 
 
+class WeightedCollator(DataCollatorForLanguageModeling):
+    """TRL's padded batches, with each record's weight beside them: `weight`, float32, one entry a row."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().torch_call(examples)
+        batch["weight"] = torch.tensor([example["weight"] for example in examples], dtype=torch.float32)
+        return batch
+
+
 class CompletionTrainer(SFTTrainer):
     """Trains on the answer and its end of turn alone; projects to the vocabulary only where a label is.
 
-    The stock trainer projects every position off GPUs, and trains whatever the chat template writes after the end of
-    turn (a newline), which no generated answer ever needs.
+    The loss is sum(w * ce) / sum(w * n) over the records of an optimiser step: w the record's weight, ce the summed
+    cross-entropy of its n labels. Equal weights drop out. The validation loss is the same over all validation records.
+
+    The stock trainer knows no weights, projects every position off GPUs, and trains whatever the chat template writes
+    after the end of turn (a newline), which no generated answer ever needs.
     """
 
-    def __init__(self, *args: Any, answers: set[str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, processing_class: Any, answers: set[str] | None = None, **kwargs: Any
+    ) -> None:
         """`answers`: every answer of the corpus; the mask of the first batch trained on is checked against them."""
-        super().__init__(*args, **kwargs)
+        collator = WeightedCollator(pad_token_id=processing_class.pad_token_id)
+        super().__init__(*args, processing_class=processing_class, data_collator=collator, **kwargs)
         self._unchecked_answers = answers
         self.training_seconds = 0.0
-        labels = self.eval_dataset["labels"]
-        self._eval_labels_per_row = sum(label != IGNORED for row in labels for label in row) / len(labels)
+        rows = self.eval_dataset
+        counts = [sum(label != IGNORED for label in labels) for labels in rows["labels"]]
+        weighted = sum(n * w for n, w in zip(counts, rows["weight"], strict=True))
+        self._eval_labels_per_row = weighted / len(rows)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_dataset(dataset, processing_class, *args, **kwargs)
@@ -42,21 +61,31 @@ class CompletionTrainer(SFTTrainer):
 
         return prepared.map(cut_after_end_of_turn, desc="Cutting after the end of turn")
 
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "weight" not in self._signature_columns:  # columns outside the signature never reach the collator
+            self._signature_columns.append("weight")
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
+        """What the losses of one optimiser step's batches are divided by: their weighted labels together."""
+        return torch.stack([weighted_labels(batch) for batch in batch_samples]).sum().to(device)
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross-entropy over the batch's labels, equal to the stock trainer's up to rounding.
+        """Weighted mean cross-entropy over the batch's labels; with equal weights the stock trainer's up to rounding.
 
         Batches are padded on the right, so under a causal mask no label can see padding: no attention mask is needed.
         """
         following = inputs["labels"][:, 1:]
         labelled = (following != IGNORED).any(dim=0).nonzero().squeeze(1)
         outputs = model(input_ids=inputs["input_ids"], use_cache=False, logits_to_keep=labelled)
-        targets = following[:, labelled].flatten()
-        total = cross_entropy(
-            outputs.logits.float().flatten(0, 1), targets, ignore_index=IGNORED, reduction="sum"
-        )
-        count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        targets = following[:, labelled]
+        losses = cross_entropy(  # 0 where ignored
+            outputs.logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        ).view_as(targets)
+        total = (losses.sum(dim=1) * inputs["weight"]).sum()
+        count = weighted_labels(inputs) if num_items_in_batch is None else num_items_in_batch
         if self.model.training:
             self._total_train_tokens += int(inputs["attention_mask"].sum())
         return (total / count, outputs) if return_outputs else total / count
@@ -64,7 +93,7 @@ class CompletionTrainer(SFTTrainer):
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Weigh each batch by its labels, so that the trainer's mean over rows becomes the mean over labels."""
         loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
-        labels_per_row = (inputs["labels"] != IGNORED).sum() / len(inputs["labels"])
+        labels_per_row = weighted_labels(inputs) / len(inputs["labels"])
         return loss * labels_per_row / self._eval_labels_per_row, logits, labels
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -101,6 +130,11 @@ class LogRowCallback(TrainerCallback):
         self.receive(state.log_history[-1])
 
 
+def weighted_labels(batch: dict[str, Any]) -> torch.Tensor:
+    """Labels that are predicted from what stands before them, each counted with its record's weight; a scalar."""
+    return ((batch["labels"][:, 1:] != IGNORED).sum(dim=1) * batch["weight"]).sum()
+
+
 def check_mask(batch: dict[str, Any], tokenizer: Any, answers: set[str]) -> None:
     """Every row's labels must be one run: an answer of the corpus and its end of turn, at the end of the row's text.
 
@@ -118,7 +152,7 @@ def check_mask(batch: dict[str, Any], tokenizer: Any, answers: set[str]) -> None
             one_run
             and torch.equal(trained, labels[where])
             and int(trained[-1]) == tokenizer.eos_token_id
-            and tokenizer.decode(trained[:-1]) in answers
+            and tokenizer.decode(trained[:-1], clean_up_tokenization_spaces=False) in answers
         )
         if not right:
             text = _marked(ids, labels, tokenizer)

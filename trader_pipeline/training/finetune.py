@@ -4,29 +4,29 @@ Belongs here: the one training entry and its settings, named as TRL and PEFT nam
 records say (`corpora`), how a model is loaded (`models`), what the adapter is worth (`evaluation`).
 """
 
+from __future__ import annotations
+
 import ctypes
 import gc
-import json
-import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from trader_pipeline.schema import validate
-from trader_pipeline.schema.tables import TRAINING_LOG
-from trader_pipeline.store import file_sha256
+from trader_pipeline.training.adapter_files import replace_folder, write_adapter, write_manifest
+from trader_pipeline.training.loss_log import log_rows, training_log
 from trader_pipeline.training.models import ModelParams, load_base_model, resolved_dtype
-from trader_pipeline.training.records import chat_records, check_encodings, check_records, corpus_hash
+from trader_pipeline.training.records import chat_records, check_audit, check_encodings, check_records
 from trader_pipeline.training.tracking import TrackedRun, TrackingParams, track_run
+
+if TYPE_CHECKING:
+    from trader_pipeline.corpora.audit import AuditReport
 
 
 class FinetuneParams(BaseModel):
@@ -100,10 +100,46 @@ def _memory_given_back() -> Iterator[None]:
                 ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """What an adapter comes from, for its manifest and MLflow."""
+
+    corpus_hash: str
+    audit: AuditReport
+    model_params: ModelParams
+    params: FinetuneParams
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        own = {
+            "corpus_hash": self.corpus_hash,
+            "audit_hash": self.audit.corpus_hash,
+            "audit_passed": self.audit.passed,
+        }
+        return {**self.model_params.model_dump(), **self.params.model_dump(), **own}
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        audit = self.audit
+        return {
+            "corpus_hash": self.corpus_hash,
+            "audit": {
+                "corpus_hash": audit.corpus_hash,
+                "passed": audit.passed,
+                "figures": dict(audit.figures),
+                "bounds": dict(audit.bounds),
+            },
+            "model": self.model_params.model_dump(),
+            "dtype": resolved_dtype(self.model_params.dtype),
+            "params": self.params.model_dump(),
+        }
+
+
 @_memory_given_back()
 def train_adapter(
     corpus: pd.DataFrame,
     *,
+    audit: AuditReport,
     model_params: ModelParams,
     params: FinetuneParams,
     output_dir: Path | str,
@@ -116,84 +152,85 @@ def train_adapter(
     it, on the real first batch. `output_dir` appears complete or not at all, and replaces an earlier adapter there.
 
     Args:
-        corpus: columns split, kind, system, user, assistant; rows of other splits are not read.
+        corpus: columns split, kind, system, user, assistant, and weight where records do not count alike (else 1);
+            rows of other splits are not read.
+        audit: the passed audit of exactly these records.
         tracking: where to record the run in MLflow; None records nothing.
         run_tags: tags of the MLflow run, e.g. the Dagster run's id.
 
     Raises:
-        CorpusError: no train or val rows, a hindsight record, or a record longer than `max_length`.
+        CorpusError: no train or val rows, a hindsight record, a weight that is none, an audit that did not pass or is
+            of other records, or a record longer than `max_length`.
         ModelError: the model cannot be used, or the mask is wrong.
     """
     check_records(corpus)
-    data_hash = corpus_hash(corpus)
-    run = (
-        nullcontext(None)
-        if tracking is None
-        else track_run(
-            tracking,
-            run_name=f"lora-{model_params.model_name}",
-            tags={"corpus_hash": data_hash, **(run_tags or {})},
-        )
-    )
-    with run as tracked:
+    origin = _Origin(check_audit(corpus, audit), audit, model_params, params)
+    with _tracked(origin, tracking, run_tags) as tracked:
         model, tokenizer = load_base_model(model_params)
         check_encodings(corpus, tokenizer, max_length=params.max_length)
         if tracked is not None:
-            tracked.log_params({**model_params.model_dump(), **params.model_dump(), "corpus_hash": data_hash})
-            tracked.log_corpus(data_hash)
+            tracked.log_params(origin.parameters)
+            tracked.log_corpus(origin.corpus_hash)
+            tracked.log_summary({f"audit/{name}": figure for name, figure in audit.figures.items()})
         destination = Path(output_dir)
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
             bf16 = resolved_dtype(model_params.dtype) == "bfloat16"
             args = _sft_config(params, Path(scratch) / "checkpoints", bf16=bf16)
             trainer = _build_trainer(corpus, model, tokenizer, params, args, tracked)
-            return _train_and_save(
-                trainer, tokenizer, data_hash, model_params, params, destination, Path(scratch), tracked
-            )
+            return _train_and_save(trainer, tokenizer, origin, destination, Path(scratch), tracked)
+
+
+def _tracked(
+    origin: _Origin, tracking: TrackingParams | None, run_tags: Mapping[str, str] | None
+) -> AbstractContextManager[TrackedRun | None]:
+    if tracking is None:
+        return nullcontext(None)
+    return track_run(
+        tracking,
+        run_name=f"lora-{origin.model_params.model_name}",
+        tags={"corpus_hash": origin.corpus_hash, **(run_tags or {})},
+    )
 
 
 def _train_and_save(
     trainer: Any,
     tokenizer: Any,
-    data_hash: str,
-    model_params: ModelParams,
-    params: FinetuneParams,
+    origin: _Origin,
     destination: Path,
     scratch: Path,
     tracked: TrackedRun | None,
 ) -> AdapterResult:
     output = trainer.train()
-    log = _training_log(trainer.state.log_history)
-    train_loss = float(output.training_loss)
-    val_loss = float(trainer.state.best_metric)
+    log = training_log(trainer.state.log_history)
+    losses = {"train_loss": float(output.training_loss), "val_loss": float(trainer.state.best_metric)}
     folder = scratch / "adapter"
-    adapter_hash = _write_adapter(trainer.model, tokenizer, folder)
+    adapter_hash = write_adapter(trainer.model, tokenizer, folder)
     manifest = {
-        "corpus_hash": data_hash,
-        "model": model_params.model_dump(),
-        "dtype": resolved_dtype(model_params.dtype),
-        "params": params.model_dump(),
-        "train_loss": train_loss,
-        "val_loss": val_loss,
+        **origin.manifest,
+        **losses,
         "val_loss_before": float(log.query("split == 'val'")["loss"].iloc[0]),
         "best_step": int(trainer.state.best_global_step),
         "steps": int(trainer.state.global_step),
         "adapter_sha256": adapter_hash,
     }
-    (folder / "adapter_manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    write_manifest(folder, manifest)
     speed = trainer.trained_tokens / trainer.training_seconds
     if tracked is not None:
         tracked.log_loss_curve(log)
         tracked.log_summary(
-            {"best_val_loss": val_loss, "mean_train_loss": train_loss, "tokens_per_second": speed}
+            {
+                "best_val_loss": losses["val_loss"],
+                "mean_train_loss": losses["train_loss"],
+                "tokens_per_second": speed,
+            }
         )
         tracked.log_folder(folder, "adapter")
-    _replace_folder(folder, destination)
+    replace_folder(folder, destination)
     return AdapterResult(
         adapter_dir=destination,
         log=log,
-        train_loss=train_loss,
-        val_loss=val_loss,
+        **losses,
         mlflow_run_id=None if tracked is None else tracked.run_id,
         mlflow_run_url=None if tracked is None else tracked.url,
         adapter_hash=adapter_hash,
@@ -221,7 +258,7 @@ def _build_trainer(
     disable_progress_bars()  # of the tokenising, which takes moments; training has its own
     callbacks: list[Any] = [EarlyStoppingCallback(params.early_stopping_patience), LastStepCallback()]
     if tracked is not None:
-        callbacks.append(LogRowCallback(lambda entry: tracked.log_rows(_log_rows([entry]))))
+        callbacks.append(LogRowCallback(lambda entry: tracked.log_rows(log_rows([entry]))))
     return CompletionTrainer(
         model=model,
         args=args,
@@ -274,49 +311,3 @@ def _sft_config(params: FinetuneParams, folder: Path, *, bf16: bool) -> Any:
         push_to_hub=False,
         dataloader_pin_memory=False,
     )
-
-
-def _training_log(history: list[dict[str, Any]]) -> pd.DataFrame:
-    """The trainer's history as a TRAINING_LOG frame."""
-    log = pd.DataFrame(_log_rows(history), columns=TRAINING_LOG.column_names)
-    log = log.astype({"loss": "float64", "learning_rate": "float64"}).sort_values(
-        ["split", "step"], ignore_index=True
-    )
-    validate(log, TRAINING_LOG, source="the trainer's log")
-    return log
-
-
-def _log_rows(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """TRAINING_LOG rows of those entries that hold a loss; the learning rate is null for validation."""
-    rows = []
-    for entry in history:
-        for split, key in (("train", "loss"), ("val", "eval_loss")):
-            if key in entry:
-                rate = entry.get("learning_rate", np.nan)
-                rows.append(
-                    {"split": split, "step": entry["step"], "loss": entry[key], "learning_rate": rate}
-                )
-    return rows
-
-
-def _write_adapter(model: Any, tokenizer: Any, folder: Path) -> str:
-    """Adapter and tokenizer as safetensors and JSON, the same bytes for the same run; returns the weights' SHA-256."""
-    model.save_pretrained(folder, safe_serialization=True)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text())
-    # PEFT keeps the modules as a set, and notes the folder that the base model came from on this machine.
-    config["target_modules"] = sorted(config["target_modules"])
-    config["base_model_name_or_path"] = None
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    tokenizer.save_pretrained(folder)
-    return file_sha256(folder / "adapter_model.safetensors")
-
-
-def _replace_folder(source: Path, destination: Path) -> None:
-    """Move `source` to `destination`; an earlier folder there stays whole until the new one takes its name."""
-    old = source.with_name("replaced")
-    if destination.exists():
-        os.replace(destination, old)
-    os.replace(source, destination)
-    shutil.rmtree(old, ignore_errors=True)

@@ -63,10 +63,26 @@ def load_base_model(params: ModelParams) -> tuple[Any, Any]:
         model: Any = build_tiny_model(tokenizer, seed=params.seed)
     else:
         model, tokenizer = _load_pretrained(params)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    _set_special_tokens(model, tokenizer, params.model_name)
-    _check_chat_template(tokenizer, params.model_name)
-    return model.eval(), tokenizer
+    _prepare_tokenizer(tokenizer, params.model_name)
+    for config in (model.config, model.generation_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+
+
+def load_tokenizer(params: ModelParams) -> Any:
+    """The tokenizer that `load_base_model` gives, without the model's weights: for counting and checking tokens.
+
+    Raises:
+        ModelError: the package, folder or hub id cannot be loaded, or its tokenizer cannot end a turn.
+    """
+    if params.model_name == TINY:
+        from trader_pipeline.training.tiny import build_tiny_tokenizer
+
+        tokenizer: Any = build_tiny_tokenizer()
+    else:
+        tokenizer = _load_pretrained_tokenizer(params)
+    _prepare_tokenizer(tokenizer, params.model_name)
+    return tokenizer
 
 
 def resolved_dtype(dtype: Precision) -> str:
@@ -130,21 +146,40 @@ def encode_answer(tokenizer: Any, answer: str) -> list[int]:
 
 
 def _load_pretrained(params: ModelParams) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     if params.model_name == SMOLLM2:
         return _load_smollm2(params.cache_dir)
+    tokenizer = _load_pretrained_tokenizer(params)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(params.model_name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             params.model_name, trust_remote_code=False, use_safetensors=True, dtype="float32"
         )
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot load {params.model_name!r}: {error}. Give a hub id that this machine can reach, a local folder "
-            f"with safetensors weights, {SMOLLM2!r} or {TINY!r}"
-        ) from error
+        raise _cannot_load(params, error) from error
     return model, tokenizer
+
+
+def _load_pretrained_tokenizer(params: ModelParams) -> Any:
+    from transformers import AutoTokenizer
+
+    if params.model_name == SMOLLM2:
+        gguf = smollm2_file()
+        folder = None if params.cache_dir is None else _smollm2_folder(gguf, params.cache_dir)
+        if folder is not None and folder.is_dir():
+            return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    try:
+        return AutoTokenizer.from_pretrained(params.model_name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(params, error) from error
+
+
+def _cannot_load(params: ModelParams, error: Exception) -> ModelError:
+    return ModelError(
+        f"cannot load {params.model_name!r}: {error}. Give a hub id that this machine can reach, a local folder "
+        f"with safetensors weights, {SMOLLM2!r} or {TINY!r}"
+    )
 
 
 def smollm2_file() -> Path:
@@ -171,12 +206,17 @@ def _load_smollm2(cache_dir: Path | None) -> tuple[Any, Any]:
     gguf = smollm2_file()
     if cache_dir is None:
         return _dequantise(gguf)
-    with gguf.open("rb") as file:
-        folder = Path(cache_dir) / f"{SMOLLM2}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    folder = _smollm2_folder(gguf, cache_dir)
     if not folder.is_dir():
         _write_pretrained(*_dequantise(gguf), folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", use_safetensors=True)
     return model, AutoTokenizer.from_pretrained(folder)
+
+
+def _smollm2_folder(gguf: Path, cache_dir: Path) -> Path:
+    """Where the dequantised model of exactly this file is kept."""
+    with gguf.open("rb") as file:
+        return Path(cache_dir) / f"{SMOLLM2}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def _dequantise(gguf: Path) -> tuple[Any, Any]:
@@ -205,7 +245,7 @@ def _write_pretrained(model: Any, tokenizer: Any, folder: Path) -> None:
             raise ModelError(f"cannot write the model cache {folder}: {error}") from error
 
 
-def _set_special_tokens(model: Any, tokenizer: Any, name: str) -> None:
+def _prepare_tokenizer(tokenizer: Any, name: str) -> None:
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"{name!r}: its tokenizer has no end-of-turn token; a model trained on it could not stop"
@@ -216,8 +256,7 @@ def _set_special_tokens(model: Any, tokenizer: Any, name: str) -> None:
         spare = [t for t in spare if t != tokenizer.eos_token] or [tokenizer.eos_token]
         tokenizer.pad_token = spare[0]
     tokenizer.padding_side = "right"
-    for config in (model.config, model.generation_config):
-        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    _check_chat_template(tokenizer, name)
 
 
 def _check_chat_template(tokenizer: Any, name: str) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from trader_pipeline.corpora.pick_candidate import build_pick_candidate_corpus
+from trader_pipeline.corpora.preferences import build_preference_corpus
 from trader_pipeline.corpora.replay import build_replay_corpus
 from trader_pipeline.corpora.splits import Boundaries, SplitParams, split_boundaries
 from trader_pipeline.corpora.stable import load_stable_instructions
@@ -22,6 +23,7 @@ class Corpora:
     trade: pd.DataFrame
     pick: pd.DataFrame
     replay: pd.DataFrame
+    preference: pd.DataFrame
     stable: pd.DataFrame
 
 
@@ -35,5 +37,6 @@ def corpora() -> Corpora:
         build_trade_or_skip_corpus(dataset, boundaries=boundaries),
         build_pick_candidate_corpus(dataset, boundaries=boundaries),
         build_replay_corpus(*paper_trades(dataset), boundaries=boundaries),
+        build_preference_corpus(dataset, boundaries=boundaries),
         load_stable_instructions(),
     )

@@ -61,6 +61,11 @@ def _step_rows(
                 "max_drawdown_pct_if_sold": float(rng.uniform(0, 20)),
             }
         )
+    for offer in offers:
+        pnl = offer["pnl_vs_hodl_if_sold"]
+        offer["regret_if_sold"] = max(o["pnl_vs_hodl_if_sold"] for o in offers) - pnl
+        offer["advantage_if_sold_pct"] = 100.0 * pnl / spot
+        offer["term_structure_slope"] = np.nan
     best = int(scores.argmax()) if scores.max() >= 5 else None
     common = {"decision_time": moment, "underlying": underlying, "spot": spot, **features, "sellable": 1}
     return [

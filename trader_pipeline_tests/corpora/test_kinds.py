@@ -1,12 +1,13 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from trader_pipeline.corpora.checks import check_corpus
 from trader_pipeline.corpora.jsonl import corpus_lines
-from trader_pipeline.corpora.pick_candidate import PickParams, build_pick_candidate_corpus
-from trader_pipeline.corpora.reading import first_instrument, listed_candidates
-from trader_pipeline.corpora.render import RenderParams
+from trader_pipeline.corpora.labels import CorpusParams
+from trader_pipeline.corpora.pick_candidate import build_pick_candidate_corpus
+from trader_pipeline.corpora.render import RenderParams, answer_of
 from trader_pipeline.corpora.replay import build_replay_corpus, read_decision_context
 from trader_pipeline.corpora.trade_or_skip import build_trade_or_skip_corpus
 from trader_pipeline.schema import conform
@@ -19,10 +20,19 @@ from trader_pipeline.schema.tables import (
 from trader_pipeline_tests.corpora.factories import OUTCOMES, paper_trades
 
 STEP = ["decision_time", "underlying", "exit_style"]
+ALL = CorpusParams(balance="none")
+HINDSIGHT = RenderParams(labels="hindsight")
+_INSTRUMENT = re.compile(r"[A-Z]{3}-\d{1,2}[A-Z]{3}\d\d-\d+-C")
 
 
 def text(frame: pd.DataFrame) -> str:
     return "".join(corpus_lines(frame))
+
+
+def picked(record: dict) -> str | None:
+    """The instrument that a pick record's answer stands for, from its text alone."""
+    listed = _INSTRUMENT.findall(record["user"])
+    return None if record["assistant"] == "NO_TRADE" else listed[int(record["assistant"]) - 1]
 
 
 def test_every_kind_conforms_to_its_table(corpora):
@@ -33,10 +43,9 @@ def test_every_kind_conforms_to_its_table(corpora):
 
 
 def test_trade_or_skip_answers_are_the_teachers_choices(corpora):
-    instrument = corpora.trade["user"].map(first_instrument)
-    joined = corpora.trade.assign(instrument=instrument).merge(
-        corpora.dataset, on=[*STEP, "instrument"], validate="one_to_one"
-    )
+    instrument = corpora.trade["user"].str.extract(f"({_INSTRUMENT.pattern})", expand=False)
+    assert (instrument == corpora.trade["instrument"]).all()
+    joined = corpora.trade.merge(corpora.dataset, on=[*STEP, "instrument"], validate="one_to_one")
     assert len(joined) == len(corpora.trade)
     assert (joined["assistant"] == joined["action"]).all()
     assert joined["assistant"].nunique() == 2
@@ -45,10 +54,33 @@ def test_trade_or_skip_answers_are_the_teachers_choices(corpora):
 def test_pick_answers_point_at_the_teachers_choice(corpora):
     chosen = corpora.dataset[corpora.dataset["chosen"] == 1].set_index(STEP)["instrument"]
     for record in corpora.pick.to_dict("records"):
-        expected = chosen.get(tuple(record[name] for name in STEP), None)
-        names = [name for name, _ in listed_candidates(record["user"])]
-        picked = None if record["assistant"] == "NO_TRADE" else names[int(record["assistant"]) - 1]
-        assert picked == expected
+        assert (
+            picked(record) == chosen.get(tuple(record[name] for name in STEP), None) == record["instrument"]
+        )
+
+
+def test_hindsight_labels_are_the_outcomes(corpora):
+    trade = build_trade_or_skip_corpus(
+        corpora.dataset, boundaries=corpora.boundaries, params=HINDSIGHT, corpus_params=ALL
+    )
+    joined = trade.merge(
+        corpora.dataset, on=[*STEP, "instrument"], suffixes=("", "_row"), validate="one_to_one"
+    )
+    assert ((joined["assistant"] == "SELL_CALL") == (joined["pnl_vs_hodl_if_sold"] > 0)).all()
+    assert (joined["label_end_time"] == joined["label_end_time_row"]).all()
+    pick = build_pick_candidate_corpus(corpora.dataset, boundaries=corpora.boundaries, params=HINDSIGHT)
+    outcome = corpora.dataset.set_index([*STEP, "instrument"])["pnl_vs_hodl_if_sold"].sort_index()
+    for record in pick.to_dict("records"):
+        own = outcome.loc[tuple(record[name] for name in STEP)]
+        assert picked(record) == (own.idxmax() if own.max() > 0 else None)
+
+
+@pytest.mark.parametrize("labels", ["teacher", "hindsight"])
+def test_the_asked_for_policy_is_that_of_the_labels(corpora, labels):
+    frame = build_trade_or_skip_corpus(
+        corpora.dataset, boundaries=corpora.boundaries, params=RenderParams(labels=labels)
+    )
+    assert frame["system"].str.contains("teacher").all() == (labels == "teacher")
 
 
 def test_replay_answers_follow_the_verdict(corpora):
@@ -56,15 +88,16 @@ def test_replay_answers_follow_the_verdict(corpora):
     verdict = evaluations.set_index("trade_id")["verdict"]
     asked = replay.set_index(["symbol", "entry_ts"])["trade_id"]
     for record in corpora.replay.to_dict("records"):
-        trade = asked[first_instrument(record["user"]), record["decision_time"]]
+        trade = asked[_INSTRUMENT.findall(record["user"])[0], record["decision_time"]]
         assert record["assistant"] == ("SKIP" if verdict[trade] == "BAD" else "SELL_CALL")
 
 
 def test_nothing_sealed_is_rendered_and_no_label_reaches_a_later_split(corpora):
-    for frame in (corpora.trade, corpora.pick, corpora.replay):
+    for frame in (corpora.trade, corpora.pick, corpora.replay, corpora.preference):
         assert set(frame["split"]) == {"train", "val", "test"}
-        assert (frame["label_end_time"] < corpora.boundaries["sealed"]).all()
-        assert check_corpus(frame) == []
+        for split, later in (("train", "val"), ("val", "test"), ("test", "sealed")):
+            ends = frame.loc[frame["split"] == split, "label_end_time"]
+            assert (ends + pd.Timedelta(hours=24) < corpora.boundaries[later]).all()
 
 
 def test_shuffled_input_rows_give_the_same_bytes(corpora):
@@ -79,7 +112,8 @@ def test_shuffled_input_rows_give_the_same_bytes(corpora):
 
 def test_prompts_do_not_change_when_the_outcomes_change(corpora):
     rng = np.random.default_rng(5)
-    changed = corpora.dataset.assign(**{c: rng.uniform(0, 50, len(corpora.dataset)) for c in OUTCOMES})
+    names = [*OUTCOMES, "advantage_if_sold_pct", "regret_if_sold"]
+    changed = corpora.dataset.assign(**{c: rng.uniform(0, 50, len(corpora.dataset)) for c in names})
     trade = build_trade_or_skip_corpus(changed, boundaries=corpora.boundaries)
     pick = build_pick_candidate_corpus(changed, boundaries=corpora.boundaries)
     assert text(trade) == text(corpora.trade)
@@ -91,26 +125,55 @@ def test_prompts_do_not_change_when_the_outcomes_change(corpora):
 
 
 def test_prompts_do_not_change_when_another_candidate_was_chosen(corpora):
+    every = CorpusParams(
+        balance="none"
+    )  # which decisions are kept may depend on the answers, their text may not
     other = corpora.dataset.assign(chosen=0, reward=0.0)
-    pick = build_pick_candidate_corpus(other, boundaries=corpora.boundaries)
-    assert pick["user"].tolist() == corpora.pick["user"].tolist()
+    pick = build_pick_candidate_corpus(other, boundaries=corpora.boundaries, corpus_params=every)
+    before = build_pick_candidate_corpus(corpora.dataset, boundaries=corpora.boundaries, corpus_params=every)
+    assert pick["user"].tolist() == before["user"].tolist()
     assert set(pick["assistant"]) == {"NO_TRADE"}
 
 
 def test_each_shuffle_is_a_record_in_another_order(corpora):
     frame = build_pick_candidate_corpus(
-        corpora.dataset, boundaries=corpora.boundaries, pick_params=PickParams(shuffles=3)
+        corpora.dataset, boundaries=corpora.boundaries, corpus_params=CorpusParams(shuffles=3)
     )
     assert len(corpora.pick) * 2 < len(frame) <= len(corpora.pick) * 3
     assert frame["record_id"].is_unique
+    named = frame.assign(picked=[picked(r) or "" for r in frame.to_dict("records")])
+    assert (named.groupby(STEP)["picked"].nunique() == 1).all()
 
 
-def test_hindsight_corpus_is_found_by_the_checks(corpora):
-    frame = build_pick_candidate_corpus(
-        corpora.dataset, boundaries=corpora.boundaries, params=RenderParams(hindsight=True)
+def test_hindsight_lines_tell_the_outcome_of_the_right_candidate(corpora):
+    shown = RenderParams(hindsight=True)
+    pick = build_pick_candidate_corpus(corpora.dataset, boundaries=corpora.boundaries, params=shown)
+    outcome = corpora.dataset.set_index([*STEP, "instrument"])["pnl_vs_hodl"]
+    for record in pick.to_dict("records"):
+        sold = record["assistant"] != "NO_TRADE"
+        assert ("Chosen candidate index" in record["user"]) == sold
+        if sold:
+            pnl = outcome[(*(record[name] for name in STEP), record["instrument"])]
+            assert f"Chosen candidate index: {record['assistant']}\n" in record["user"]
+            assert f"PnL vs HODL (USD): {pnl:.2f}\n" in record["user"]
+
+
+def test_hindsight_lines_beside_hindsight_labels_tell_what_selling_would_have_made(corpora):
+    trade = build_trade_or_skip_corpus(
+        corpora.dataset,
+        boundaries=corpora.boundaries,
+        params=RenderParams(hindsight=True, labels="hindsight"),
     )
-    rules = {finding.rule for finding in check_corpus(frame)}
-    assert {"hindsight", "answer_readable", "outcome_word"} <= rules
+    joined = trade.merge(corpora.dataset, on=[*STEP, "instrument"], validate="one_to_one")
+    told = joined["user"].str.extract(r"PnL vs HODL \(USD\): (-?[\d.]+)", expand=False).astype(float)
+    assert np.allclose(told, joined["pnl_vs_hodl_if_sold"], atol=0.005)
+
+
+def test_rationale_ends_with_the_answer(corpora):
+    for build in (build_trade_or_skip_corpus, build_pick_candidate_corpus):
+        bare = build(corpora.dataset, boundaries=corpora.boundaries)
+        reasoned = build(corpora.dataset, boundaries=corpora.boundaries, params=RenderParams(rationale=True))
+        assert reasoned["assistant"].map(answer_of).tolist() == bare["assistant"].tolist()
 
 
 def test_no_decisions_give_empty_corpora(corpora):
@@ -141,4 +204,3 @@ def test_stable_instructions_are_many_unique_short_and_split(corpora):
     assert (stable["user"].str.len() + stable["assistant"].str.len()).max() < 400
     assert set(stable["split"]) == {"train", "val", "test"}
     assert stable["split"].eq("train").mean() == pytest.approx(0.7, abs=0.08)
-    assert check_corpus(stable) == []

@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trader_pipeline.corpora.splits import SplitParams, assign_splits, split_boundaries, split_counts
+from trader_pipeline.corpora.splits import (
+    SplitParams,
+    assign_splits,
+    make_splits,
+    split_boundaries,
+    split_counts,
+)
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
 DAY = pd.Timedelta(days=1)
@@ -71,3 +77,109 @@ def test_a_label_that_ends_before_its_decision_is_refused():
     params = SplitParams()
     with pytest.raises(ValueError, match="row 1: label_end_time"):
         assign_splits(days(0, 5), days(1, 4), params=params, boundaries=split_boundaries(days(0, 9), params))
+
+
+def lives_hold(start: pd.Series, end: pd.Series, moments: pd.Series) -> bool:
+    """Whether any of the lives [start, end] holds any of the moments."""
+    begin, over, moment = (times.to_numpy("datetime64[ns]") for times in (start, end, moments))
+    return bool(((begin[:, None] <= moment) & (moment <= over[:, None])).any())
+
+
+def test_a_null_time_is_refused():
+    params = SplitParams()
+    labels = days(7, 8)
+    labels[1] = pd.NaT
+    with pytest.raises(ValueError, match="row 1: label_end_time is null"):
+        assign_splits(days(0, 5), labels, params=params, boundaries=split_boundaries(days(0, 9), params))
+
+
+def windows(*rows: tuple[str, float, float]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["label", "start", "end"])
+    times = {name: days(*frame[name]).tolist() for name in ("start", "end")}
+    return frame.assign(**times, regime=[f"{label}_{i}" for i, label in enumerate(frame["label"])])
+
+
+def test_a_fold_leaves_one_window_out_and_purges_both_its_sides():
+    decision = days(0, 18, 18, 20, 29, 33, 35, 40, 88, 95, 100)
+    label_end = days(1, 18.9, 19, 27, 32, 34, 37, 60, 89, 99, 100)
+    splits = make_splits(decision, label_end, regimes=windows(("dump", 20, 30)))
+    assert splits["without_dump_0"].tolist() == [
+        # the second label is known, with embargo, before day 20; the third on it
+        "train", "train", None, "test", "test",
+        # what was tested is known on day 33: a decision at that moment is too early
+        None, "train", "train",
+        # a label that reaches the sealed stretch on day 90 is in no fold
+        None, "sealed", "sealed",
+    ]  # fmt: skip
+    assert splits["split"].equals(
+        assign_splits(
+            decision, label_end, params=SplitParams(), boundaries=split_boundaries(decision, SplitParams())
+        )
+    )
+
+
+def test_all_windows_of_a_label_can_be_left_out_at_once():
+    decision = days(*range(101))
+    regimes = windows(("dump", 20, 30), ("bull", 30, 50), ("dump", 50, 60), ("chop", 92, 99))
+    splits = make_splits(decision, decision + DAY / 2, regimes=regimes, by="label")
+    assert splits.columns.tolist() == ["split", "without_dump", "without_bull"]
+    tested = decision[splits["without_dump"] == "test"]
+    assert tested.tolist() == days(*range(20, 30), *range(50, 60)).tolist()
+
+
+def test_provisional_and_undecided_windows_have_no_fold():
+    decision = days(*range(101))
+    regimes = windows(("dump", 20, 30), ("bull", 30, 31), ("chop", 30.5, 30.7)).assign(
+        provisional=[False, True, False]
+    )
+    assert make_splits(decision, decision, regimes=regimes).columns.tolist() == ["split", "without_dump_0"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 120)), min_size=2, max_size=60),
+    cuts=st.lists(
+        st.tuples(st.integers(0, 300), st.sampled_from(["bull", "chop", "dump"])), min_size=1, max_size=6
+    ),
+    embargo=st.integers(0, 60),
+    by=st.sampled_from(["regime", "label"]),
+)
+def test_no_training_labels_life_overlaps_a_test_decision_in_any_fold(rows, cuts, embargo, by):
+    rows = [*rows, (0, 0), (300, 0)]
+    decision = pd.Series([START + pd.Timedelta(hours=d) for d, _ in rows])
+    label_end = decision + pd.Series([pd.Timedelta(hours=n) for _, n in rows])
+    edges = [*sorted({hour for hour, _ in cuts}), 301]
+    labels = [label for _, label in cuts]
+    regimes = windows(
+        *((label, a / 24, b / 24) for label, a, b in zip(labels, edges[:-1], edges[1:], strict=False))
+    )
+    params = SplitParams(embargo_hours=embargo)
+    splits = make_splits(decision, label_end, params=params, regimes=regimes, by=by)
+    sealed_from = split_boundaries(decision, params)["sealed"]
+    known_by = label_end + pd.Timedelta(hours=embargo)
+    for name in splits.columns:
+        fold = splits[name]
+        assert ((fold == "sealed") == (decision >= sealed_from)).all()
+        held_out = fold.isin(["val", "test"]) if name == "split" else fold == "test"
+        train = fold == "train"
+        later = held_out | (fold == "sealed")
+        assert not lives_hold(decision[train], known_by[train], decision[later])
+        assert not lives_hold(decision[held_out], known_by[held_out], decision[train])
+        assert (known_by[train | held_out] < sealed_from).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    start=st.integers(1, 200), length=st.integers(1, 80), life=st.integers(0, 60), embargo=st.integers(0, 30)
+)
+def test_nothing_more_is_purged_than_the_lives_around_the_window(start, length, life, embargo):
+    decision = pd.Series([START + pd.Timedelta(hours=h) for h in range(301)])
+    label_end = decision + pd.Timedelta(hours=life)
+    regimes = windows(("bull", start / 24, (start + length) / 24))
+    splits = make_splits(decision, label_end, params=SplitParams(embargo_hours=embargo), regimes=regimes)
+    if "without_bull_0" not in splits.columns:
+        return
+    purged = splits.loc[splits["without_bull_0"].isna()].index
+    around = [*range(start - life - embargo, start), *range(start + length, start + length + life + embargo)]
+    before_sealed = range(270 - life - embargo, 270)
+    assert set(purged) <= {*around, *before_sealed}

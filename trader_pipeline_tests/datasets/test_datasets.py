@@ -19,7 +19,7 @@ STEPS, CANDIDATES = outcomes(KLINES, ["sold", "below", "failed", "none", "sold"]
 
 @pytest.fixture
 def chain() -> pd.DataFrame:
-    return build_chain_dataset(STEPS, KLINES, step=HOUR)
+    return build_chain_dataset(STEPS, CANDIDATES, KLINES, step=HOUR)
 
 
 @pytest.fixture
@@ -34,6 +34,54 @@ def test_datasets_conform_and_nothing_is_found_wrong(chain, candidates):
     assert list(candidates.columns) == CANDIDATE_DATASET.column_names
     assert (len(chain), len(candidates)) == (10, 24)
     assert dataset_findings(chain, candidates) == []
+
+
+def test_regret_and_advantage_of_each_candidate_are_those_worked_by_hand(candidates):
+    """The three candidates of a decision make 40, 39 and 38 USD more than holding."""
+    decision = candidates[candidates["decision_time"] == candidates["decision_time"].iloc[0]]
+    made = decision.groupby("pnl_vs_hodl_if_sold")["regret_if_sold"].unique().map(list)
+    assert made.to_dict() == {40.0: [0.0], 39.0: [1.0], 38.0: [2.0]}
+    expected = 100 * decision["pnl_vs_hodl_if_sold"] / decision["spot"]
+    assert decision["advantage_if_sold_pct"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-12)
+
+
+def test_advantage_is_over_the_value_of_the_coins_held(candidates):
+    double = build_candidate_dataset(STEPS, CANDIDATES, KLINES, step=HOUR, size=2.0)
+    half = 0.5 * candidates["advantage_if_sold_pct"]
+    assert double["advantage_if_sold_pct"].to_numpy() == pytest.approx(half.to_numpy(), rel=1e-12)
+
+
+def test_regret_of_a_step_is_against_the_best_choice_and_doing_nothing_is_one(chain):
+    by_reason = chain.groupby("reason")[["best_pnl_vs_hodl", "regret"]].first()
+    assert by_reason.loc["sold"].tolist() == [40.0, 1.0]
+    assert by_reason.loc["score_below_threshold"].tolist() == [40.0, 40.0]
+    assert by_reason.loc["no_candidates"].tolist() == [0.0, 0.0]
+    lost = CANDIDATES.assign(pnl_vs_hodl_if_sold=-CANDIDATES["pnl_vs_hodl_if_sold"])
+    steps = STEPS.assign(pnl_vs_hodl=-STEPS["pnl_vs_hodl"])
+    losing = build_chain_dataset(steps, lost, KLINES, step=HOUR).groupby("reason")[
+        ["best_pnl_vs_hodl", "regret"]
+    ]
+    assert losing.first().loc["sold"].tolist() == [0.0, 39.0]
+
+
+def test_a_candidate_whose_outcome_is_unknown_has_no_label_and_is_nobodys_best():
+    outcome = ["reward_if_sold", "pnl_vs_hodl_if_sold", "max_drawdown_pct_if_sold"]
+    best = CANDIDATES["pnl_vs_hodl_if_sold"].eq(40.0)
+    unknown = CANDIDATES.assign(sellable=(~best).astype("int64"))
+    unknown[outcome] = unknown[outcome].mask(best)
+    dataset = build_candidate_dataset(STEPS, unknown, KLINES, step=HOUR)
+    chain = build_chain_dataset(STEPS, unknown, KLINES, step=HOUR)
+    labels = dataset[["regret_if_sold", "advantage_if_sold_pct"]]
+    assert labels.isna().all(axis=1).eq(dataset["sellable"].eq(0)).all()
+    assert dataset["regret_if_sold"].max() == 1.0
+    assert dataset_findings(chain, dataset) == []
+
+
+def test_candidates_of_a_sequential_run_are_refused_with_what_to_do():
+    bare = CANDIDATES.drop(columns=["sellable", "pnl_vs_hodl_if_sold"])
+    for build in (build_chain_dataset, build_candidate_dataset):
+        with pytest.raises(ValueError, match=r"lack sellable, pnl_vs_hodl_if_sold.*mode='independent'"):
+            build(STEPS, bare, KLINES, step=HOUR)
 
 
 def test_features_stand_beside_their_own_decision(chain, candidates):
@@ -72,7 +120,9 @@ def test_a_sale_that_could_not_be_simulated_chooses_none():
 def test_row_order_of_the_inputs_does_not_matter(chain, candidates):
     shuffled = (frame.sample(frac=1.0, random_state=3) for frame in (STEPS, CANDIDATES))
     steps, offered = shuffled
-    pd.testing.assert_frame_equal(build_chain_dataset(steps, KLINES, step=HOUR), chain, check_exact=True)
+    pd.testing.assert_frame_equal(
+        build_chain_dataset(steps, offered, KLINES, step=HOUR), chain, check_exact=True
+    )
     pd.testing.assert_frame_equal(
         build_candidate_dataset(steps, offered, KLINES, step=HOUR), candidates, check_exact=True
     )
@@ -80,12 +130,12 @@ def test_row_order_of_the_inputs_does_not_matter(chain, candidates):
 
 def test_decisions_without_candidates_give_tables_that_conform():
     steps, offered = outcomes(KLINES, ["none", "none"])
-    chain = build_chain_dataset(steps, KLINES, step=HOUR)
+    chain = build_chain_dataset(steps, offered, KLINES, step=HOUR)
     candidates = build_candidate_dataset(steps, offered, KLINES, step=HOUR)
     assert conform(chain, CHAIN_DATASET).num_rows == 4
     assert conform(candidates, CANDIDATE_DATASET).num_rows == 0
     assert dataset_findings(chain, candidates) == []
-    nothing = build_chain_dataset(BACKTEST_STEPS.empty(), KLINES, step=HOUR)
+    nothing = build_chain_dataset(BACKTEST_STEPS.empty(), CANDIDATE_OUTCOMES.empty(), KLINES, step=HOUR)
     assert conform(nothing, CHAIN_DATASET).num_rows == 0
     empty = build_candidate_dataset(BACKTEST_STEPS.empty(), CANDIDATE_OUTCOMES.empty(), KLINES, step=HOUR)
     assert dataset_findings(nothing, empty) == []
@@ -128,11 +178,42 @@ def _set(frame: pd.DataFrame, rows: pd.Series, **values: object) -> pd.DataFrame
             "before decision_time",
         ),
         (lambda f: _set(f, f["chosen"].eq(1), label_end_time=f["decision_time"]), "differs from the chain's"),
+        (
+            lambda f: _set(f, f["regret_if_sold"].eq(0), regret_if_sold=1e-9),
+            "regret_if_sold of the best candidate is not 0",
+        ),
+        (lambda f: f.assign(regret_if_sold=f["regret_if_sold"] * 2), "not the distance to the best"),
+        (
+            lambda f: _set(f, f["chosen"].eq(1), advantage_if_sold_pct=9.0),
+            "advantage_if_sold_pct is not pnl_vs_hodl_if_sold over spot",
+        ),
+        (
+            lambda f: _set(f, f["chosen"].eq(1), advantage_if_sold_pct=np.nan),
+            "advantage_if_sold_pct without an outcome",
+        ),
     ],
 )
 def test_each_broken_invariant_is_found(chain, candidates, break_candidates, finding):
     findings = dataset_findings(chain, break_candidates(candidates))
     assert any(finding in text for text in findings), findings
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        ({"best_pnl_vs_hodl": 41.0}, "best_pnl_vs_hodl is not the best candidate's"),
+        ({"regret": 2.0}, "regret is not best_pnl_vs_hodl minus pnl_vs_hodl"),
+    ],
+)
+def test_a_wrong_label_of_a_step_is_found(chain, candidates, change, finding):
+    changed = _set(chain, chain["action"].eq("SELL_CALL"), **change)
+    assert any(finding in text for text in dataset_findings(changed, candidates))
+
+
+def test_a_choice_better_than_every_candidate_is_refused(candidates):
+    steps = STEPS.assign(pnl_vs_hodl=STEPS["pnl_vs_hodl"] * 2)
+    chain = build_chain_dataset(steps, CANDIDATES, KLINES, step=HOUR)
+    assert any("column regret" in text for text in dataset_findings(chain, candidates))
 
 
 def test_a_choice_moved_to_another_candidate_is_found(chain, candidates):

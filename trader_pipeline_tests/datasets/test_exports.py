@@ -22,7 +22,7 @@ from trader_pipeline_tests.datasets.frames import HOUR, outcomes, random_candles
 
 KLINES = random_candles(45)
 STEPS, OFFERED = outcomes(KLINES, ["sold", "below", "none"])
-CHAIN = build_chain_dataset(STEPS, KLINES, step=HOUR)
+CHAIN = build_chain_dataset(STEPS, OFFERED, KLINES, step=HOUR)
 CANDIDATES = build_candidate_dataset(STEPS, OFFERED, KLINES, step=HOUR)
 NAMING = {
     "underlying": "BTC",
@@ -164,6 +164,7 @@ def test_manifest_states_hash_rows_parents_and_that_it_is_simulated(tmp_path):
             "rows": rows,
             "simulated": True,
             "parents": {"chain_dataset/BTC_1h": "ab12"},
+            "run": "",
         }
 
 

@@ -39,6 +39,41 @@ def test_features_of_a_jump_are_those_worked_by_hand():
     )
 
 
+def test_the_last_seven_daily_returns_add_up_and_stand_in_order():
+    closes = 100.0 * np.exp(np.repeat(np.arange(40), 24) ** 2 / 1000)
+    row = market_features(candles(closes), at(START + 35 * DAY), step=HOUR).iloc[0]
+    daily = [row["return_1d_pct"], *(row[f"return_24h_lag_{lag}_pct"] for lag in range(1, 7))]
+    # Day n stands at n^2 / 1000, so the step into day n is (2 n - 1) / 1000; the last one is into day 34.
+    assert daily == pytest.approx([0.1 * (2 * n - 1) for n in range(34, 27, -1)], rel=1e-9)
+    assert sum(daily) == pytest.approx(row["return_7d_pct"], rel=1e-12)
+
+
+def test_short_windows_hold_their_own_days_alone():
+    closes = np.full(40 * 24, 100.0)
+    closes[33 * 24 + 12 :] = 110.0
+    klines = candles(closes)
+    inside, after = (
+        market_features(klines, at(START + 33 * DAY + hours * HOUR), step=HOUR).iloc[0]
+        for hours in (24 + 12, 24 + 13)
+    )
+    assert inside["realised_volatility_1d"] == pytest.approx(math.log(1.1) * math.sqrt(365), rel=1e-12)
+    assert after["realised_volatility_1d"] == 0.0
+    assert inside["distance_to_ma_7d_pct"] == pytest.approx(100 * (110 / ((144 * 100 + 24 * 110) / 168) - 1))
+    whole_week = market_features(klines, at(START + 40 * DAY), step=HOUR).iloc[0]
+    assert whole_week["distance_to_ma_7d_pct"] == pytest.approx(
+        100 * (110 / ((12 * 100 + 156 * 110) / 168) - 1)
+    )
+
+
+def test_where_nothing_closed_within_a_day_its_volatility_is_that_of_the_last_return():
+    klines = candles(100.0 * np.exp(0.01 * np.arange(40)), step=DAY)
+    moment = START + 38 * DAY
+    gap = klines["close_time"].eq(moment)
+    row = market_features(klines[~gap].reset_index(drop=True), at(moment), step=DAY).iloc[0]
+    assert row["return_1d_pct"] == 0.0
+    assert row["realised_volatility_1d"] == pytest.approx(0.01 * math.sqrt(365), rel=1e-9)
+
+
 def test_true_range_reaches_to_the_previous_close():
     klines = candles(np.full(40 * 24, 100.0))
     klines[["high", "low"]] = 100.0

@@ -1,11 +1,13 @@
 """Models as policies: the same prompts at inference as in the corpora, and choices that order cannot change."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from trader_pipeline.backtest import run_backtest
-from trader_pipeline.corpora import RenderParams, build_pick_candidate_corpus
+from trader_pipeline.corpora import CorpusParams, RenderParams, build_pick_candidate_corpus
 from trader_pipeline.corpora.steps import prompt_steps
 from trader_pipeline.evaluation.held_out import (
     decision_metrics,
@@ -15,7 +17,7 @@ from trader_pipeline.evaluation.held_out import (
 )
 from trader_pipeline.evaluation.overview import verdicts
 from trader_pipeline.evaluation.params import EvaluationParams
-from trader_pipeline.evaluation.policies import RULES, LanguageModelPolicy
+from trader_pipeline.evaluation.policies import RULES, LanguageModelPolicy, recorded_slopes
 from trader_pipeline.evaluation.sequential import book_metrics, equity_frame, run_policies
 from trader_pipeline.schema.columns import NO_TRADE
 
@@ -81,6 +83,15 @@ def test_model_that_prefers_no_trade_answers_none(steps):
     assert {c.instrument for c in policy.choose([s.step for s in steps])} == {None}
 
 
+def test_a_step_without_candidates_is_answered_without_a_prompt(steps):
+    policy, prompts = model("BTC", shuffles=1)
+    empty = replace(steps[0].step, candidates=())
+    choices = policy.choose([empty, steps[1].step])
+    assert choices[0].instrument is None
+    assert choices[1].instrument is not None
+    assert len(prompts) == 1
+
+
 def test_a_step_is_scored_once(steps):
     policy, prompts = model("BTC", shuffles=2)
     policy.choose([s.step for s in steps])
@@ -88,10 +99,14 @@ def test_a_step_is_scored_once(steps):
     assert len(prompts) == 2 * len(steps)
 
 
-def test_prompts_at_inference_are_those_of_the_corpus(world):
+@pytest.mark.parametrize("style", ["plain", "report"])
+def test_prompts_at_inference_are_those_of_the_corpus(world, style):
     """The sequential backtest renders from candles, the corpus from the dataset: the texts must be the same."""
     policy, prompts = model("-C", shuffles=1)
     policy.seed = 0  # the corpus's first order
+    policy.render = RenderParams(style=style)
+    dataset = world.dataset.assign(term_structure_slope=0.021)  # as if the chain were recorded
+    policy.slopes = recorded_slopes(dataset)
     run_backtest(
         klines=world.candles,
         fine_klines=world.candles,
@@ -105,7 +120,11 @@ def test_prompts_at_inference_are_those_of_the_corpus(world):
         exit_styles=("hold_to_expiry",),
     )
     corpus = build_pick_candidate_corpus(
-        world.dataset, boundaries=world.boundaries, split_params=world.splits
+        dataset,
+        boundaries=world.boundaries,
+        split_params=world.splits,
+        params=policy.render,
+        corpus_params=CorpusParams(balance="none"),
     )
     texts = set(corpus["system"] + "\n" + corpus["user"])
     assert len(prompts) >= 2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from trader_pipeline.schema import SchemaError, conform
@@ -47,6 +48,13 @@ def test_written_table_reads_back_equal_with_its_manifest(store):
     assert manifest.simulated
     assert manifest.rows == 5
     assert list(store.partitions(KLINES)) == [("BTC_1h",)]
+
+
+def test_content_hash_reads_nulls_and_not_what_lies_under_them():
+    masked = pa.array(np.array([1.5, 99.0, 3.0]), mask=np.array([False, True, False]))
+    other = pa.array([1.5, None, 3.0])
+    assert content_hash(pa.table({"x": masked})) == content_hash(pa.table({"x": other}))
+    assert content_hash(pa.table({"x": other})) != content_hash(pa.table({"x": pa.array([1.5, 0.0, 3.0])}))
 
 
 def test_content_hash_ignores_row_and_column_order_but_not_values():

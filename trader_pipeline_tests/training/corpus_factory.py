@@ -1,7 +1,13 @@
-"""A small corpus with a learnable rule: sell where delta is above 0.3."""
+"""A small corpus with a learnable rule, sell where delta is above 0.3, and the audit that lets it be trained on."""
 
 import numpy as np
 import pandas as pd
+
+from trader_pipeline.corpora.audit import AuditReport
+from trader_pipeline.corpora.records import corpus_hash
+
+RATIONALE = "Premium yield is 0.85%, IV/RV 1.12.\nSpot  fell 3.1% in 7 days; that isn't calm .\nSKIP"
+FIGURES = {"trade_or_skip/constant": 0.62, "stable/records": 12.0}
 
 
 def rule_corpus(train: int = 48, val: int = 12, *, seed: int = 0) -> pd.DataFrame:
@@ -18,3 +24,8 @@ def rule_corpus(train: int = 48, val: int = 12, *, seed: int = 0) -> pd.DataFram
             text = ("trade_or_skip", "You decide on covered calls.", user, answer)
         rows.append((f"r{i:03d}", split, *text))
     return pd.DataFrame(rows, columns=["record_id", "split", "kind", "system", "user", "assistant"])
+
+
+def passed_audit(corpus: pd.DataFrame) -> AuditReport:
+    """A report without findings for exactly this corpus. A true audit would find the rule: it is a shortcut."""
+    return AuditReport(corpus_hash(corpus), len(corpus), FIGURES, bounds={"trade_or_skip/constant": 0.75})

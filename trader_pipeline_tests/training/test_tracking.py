@@ -1,12 +1,12 @@
 import pytest
 from mlflow import MlflowClient
 
+from trader_pipeline.corpora.records import corpus_hash
 from trader_pipeline.training.completion_trainer import CompletionTrainer
 from trader_pipeline.training.finetune import FinetuneParams, train_adapter
 from trader_pipeline.training.models import ModelParams
-from trader_pipeline.training.records import corpus_hash
 from trader_pipeline.training.tracking import TrackingParams
-from trader_pipeline_tests.training.corpus_factory import rule_corpus
+from trader_pipeline_tests.training.corpus_factory import FIGURES, passed_audit, rule_corpus
 
 TINY = ModelParams(model_name="tiny", dtype="float32")
 PARAMS = FinetuneParams(learning_rate=5e-3, max_steps=3, eval_steps=2, warmup_steps=1, r=4)
@@ -20,8 +20,10 @@ def tracking(tmp_path_factory):
 
 
 def _train(tracking, folder):
+    corpus = rule_corpus(8, 4)
     return train_adapter(
-        rule_corpus(8, 4),
+        corpus,
+        audit=passed_audit(corpus),
         model_params=TINY,
         params=PARAMS,
         output_dir=folder / "adapter",
@@ -39,6 +41,11 @@ def test_run_holds_params_metrics_data_hash_plot_adapter_and_tags(tracking, tmp_
     assert run.data.tags["dagster_run_id"] == "abc-123"
     assert run.data.tags["corpus_hash"] == run.data.params["corpus_hash"] == digest
     assert run.inputs.dataset_inputs[0].dataset.digest == digest[:36]
+    assert run.data.params["audit_hash"] == digest
+    assert run.data.params["audit_passed"] == "True"
+    assert {k: v for k, v in run.data.metrics.items() if k.startswith("audit/")} == {
+        f"audit/{name}": figure for name, figure in FIGURES.items()
+    }
     assert float(run.data.params["learning_rate"]) == 5e-3
     assert run.data.params["model_name"] == "tiny"
     recorded = {m.step: m.value for m in client.get_metric_history(result.mlflow_run_id, "train_loss")}

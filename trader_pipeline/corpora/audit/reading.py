@@ -1,0 +1,118 @@
+"""What can be read off a prompt's text: its options, the figures printed, and an answer that it prints by mistake.
+
+Belongs here: parsing of rendered prompts, ours and foreign ones. What is concluded from it is in the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+
+from trader_pipeline.corpora.render import SELL_CALL
+
+_OPTION = re.compile(r"^[ \t]*(?:\[(\w{1,3})\]|\(?(\d{1,2}|[A-H])[.)])[ \t]+(\S.*)$", re.MULTILINE)
+_INSTRUMENT = re.compile(r"\b[A-Z]{3,5}-\d{1,2}[A-Z]{3}\d{2}-\d+-[CP]\b")
+_FIGURE = re.compile(r"([A-Za-z][A-Za-z0-9/ ]*): ([+-]?\d+(?:\.\d+)?)(?![\d-])")
+KEY_WORDS = (
+    "answer", "label", "target", "chosen", "correct", "best", "verdict", "decision", "result", "hint", "gold",
+    "solution", "truth", "selected", "picked", "recommended", "right", "action", "choice", "teacher", "output", "key",
+)  # fmt: skip
+"""Words beside which an answer is printed by mistake."""
+_AFTER_KEY_WORD = re.compile(
+    rf"\b(?:{'|'.join(KEY_WORDS)})s?(?:'s)?\b(?![ \t]*time)[^\n:=]{{0,40}}[:=][ \t\[\"'`*(]*([^\n]{{1,80}})",
+    re.IGNORECASE,
+)
+_EARLIER = re.compile(r"\b(?:previous|prior|earlier|example|yesterday|last)\b[^\n]{0,30}$", re.IGNORECASE)
+_MOST_COMPARED = 60
+_A_LIST_FOLLOWS = r"(?![\w.%:/-]*[\w%])(?!\s*(?:,|/|\||\bor\b))"
+
+
+def options_of(user: str) -> list[tuple[str, str]]:
+    """Label and text of each option of a prompt that lists some (`[1] ...`, `1. ...`, `A) ...`), in its order.
+
+    >>> options_of("  [1] BTC-6DEC24-90000-C — Delta: 0.23")
+    [('1', 'BTC-6DEC24-90000-C — Delta: 0.23')]
+    """
+    found = [(m[1] or m[2], m[3]) for m in _OPTION.finditer(user)]
+    return found if len({label for label, _ in found}) == len(found) else []
+
+
+def without_options(user: str) -> str:
+    """The prompt without the lines of its options."""
+    return _OPTION.sub("", user)
+
+
+def listed_candidates(user: str) -> list[tuple[str, dict[str, float]]]:
+    """Instrument and figures of each candidate line `[n] ...`, in the order of the prompt.
+
+    >>> listed_candidates("  [1] BTC-6DEC24-90000-C — Strike: 90000, Delta: 0.23")
+    [('BTC-6DEC24-90000-C', {'Strike': 90000.0, 'Delta': 0.23})]
+    """
+    return [(text.split(maxsplit=1)[0], printed_figures(text)) for _, text in options_of(user)]
+
+
+def printed_figures(text: str) -> dict[str, float]:
+    """All `Name: number` pairs of a text."""
+    return {name.strip(): float(value) for name, value in _FIGURE.findall(text)}
+
+
+def first_instrument(user: str) -> str | None:
+    """The first instrument named in a prompt."""
+    match = _INSTRUMENT.search(user)
+    return match[0] if match else None
+
+
+def printed_answer(user: str, answers: Collection[str]) -> str | None:
+    """The answer, one of `answers`, that a prompt gives away after a key word, or None; the last one counts.
+
+    An instrument stands for its place in the list, and where nothing is listed for SELL_CALL. A list of all choices,
+    and what is said of an earlier decision, give nothing away.
+
+    >>> printed_answer("Chosen candidate index: 3", ["3", "NO_TRADE"])
+    '3'
+    >>> printed_answer("Answer: SELL_CALL or SKIP", ["SELL_CALL", "SKIP"])
+    """
+    found = None
+    for match in _AFTER_KEY_WORD.finditer(user):
+        if _EARLIER.search(user, max(match.start() - 40, 0), match.start() + 1):
+            continue
+        printed = _leading_answer(match[1], tuple(sorted(answers))) or _named_option(match[1], user, answers)
+        found = printed or found
+    return found
+
+
+def prints_text(user: str, text: str) -> bool:
+    """Whether a free text, or its beginning, stands after a key word.
+
+    >>> prints_text("Solution: Paris is the capital.", "Paris is the capital.")
+    True
+    """
+    start = text[:_MOST_COMPARED].casefold()
+    return any(match[1].casefold().startswith(start) for match in _AFTER_KEY_WORD.finditer(user))
+
+
+def _leading_answer(text: str, answers: tuple[str, ...]) -> str | None:
+    match = _any_of(answers).match(text)
+    if match is None:
+        return None
+    said = match[0].casefold()
+    return next(answer for answer in answers if answer.casefold() == said)
+
+
+def _named_option(text: str, user: str, answers: Collection[str]) -> str | None:
+    named = _INSTRUMENT.match(text)
+    if named is None:
+        return None
+    for label, option in options_of(user):
+        if option.startswith(named[0]):
+            return label
+    return SELL_CALL if SELL_CALL in answers else None
+
+
+@lru_cache(maxsize=64)
+def _any_of(answers: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted((a for a in answers if a), key=len, reverse=True)
+    return re.compile(
+        f"(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'}){_A_LIST_FOLLOWS}", re.IGNORECASE
+    )

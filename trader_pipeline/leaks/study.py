@@ -1,0 +1,207 @@
+"""What is made of many decisions: splits, folds, corpora, and what is fitted. None may know what comes after its split.
+
+Belongs here: the functions under test, the same stretch of decisions with several futures, and what must not move.
+One decision by itself is in `prover`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from trader_pipeline.corpora.labels import CorpusParams
+from trader_pipeline.corpora.pick_candidate import build_pick_candidate_corpus
+from trader_pipeline.corpora.preferences import build_preference_corpus
+from trader_pipeline.corpora.render import RenderParams
+from trader_pipeline.corpora.splits import SplitParams, make_splits, split_boundaries
+from trader_pipeline.corpora.trade_or_skip import build_trade_or_skip_corpus
+from trader_pipeline.leaks.fitted import choose_threshold, fit_scaler
+from trader_pipeline.leaks.mutations import PERMUTE, PERTURB, mutate
+from trader_pipeline.leaks.outputs import OUTCOME, Columns, compare, count_bytes, frame_bytes
+from trader_pipeline.leaks.pipeline import Pipeline
+from trader_pipeline.leaks.prover import RULE, Leak, Tally
+from trader_pipeline.leaks.rules import broken_split_rules
+from trader_pipeline.leaks.world import MODELLED, Inputs, Settings, World, inputs_between
+
+Corpora = dict[str, pd.DataFrame]
+STUDY_DAYS = 200
+_VARIANTS = (
+    (RenderParams(), CorpusParams()),
+    (RenderParams(labels="hindsight"), CorpusParams(balance="weights", noise_within_pct=0.2, shuffles=2)),
+)
+"""Two ways to build every kind: the defaults, and all that looks at outcomes switched on."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """The functions over many decisions, each in its place."""
+
+    splits: Callable[..., pd.DataFrame]
+    corpora: Callable[..., Corpora]
+    scaler: Callable[[pd.DataFrame, pd.Series], pd.DataFrame]
+    threshold: Callable[[pd.DataFrame, pd.Series], float]
+
+
+def build_corpora(
+    rows: pd.DataFrame,
+    *,
+    boundaries: Mapping[str, pd.Timestamp],
+    split_params: SplitParams,
+    params: RenderParams,
+    corpus_params: CorpusParams,
+) -> Corpora:
+    """Kinds 1, 2 and 4 of these candidate rows. Kind 3 is made from single decisions, which `prover` tries."""
+    builders: dict[str, Callable[..., pd.DataFrame]] = {
+        "trade_or_skip": build_trade_or_skip_corpus,
+        "pick_candidate": build_pick_candidate_corpus,
+        "preference": build_preference_corpus,
+    }
+    return {
+        kind: build(
+            rows, boundaries=boundaries, split_params=split_params, params=params, corpus_params=corpus_params
+        )
+        for kind, build in builders.items()
+    }
+
+
+LESSONS = Lessons(make_splits, build_corpora, fit_scaler, choose_threshold)
+"""What the stages really run; scaler and threshold are the prover's own (see `fitted`)."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Candidate rows of many decisions, and those of other futures: by (mutation, split with which they begin)."""
+
+    market: str
+    rows: pd.DataFrame
+    boundaries: dict[str, pd.Timestamp]
+    regimes: pd.DataFrame
+    futures: dict[tuple[str, str], pd.DataFrame]
+
+
+def make_stretch(
+    pipeline: Pipeline, world: World, *, settings: Settings, seed: int, days: int = STUDY_DAYS
+) -> Stretch:
+    """`days` daily decisions in the middle of the world, and again with all from val, test or sealed on changed.
+
+    Raises:
+        ValueError: the candles are shorter than that, with what goes before and after.
+    """
+    first = world.candles["open_time"].iloc[0] + pd.Timedelta(days=settings.history_days)
+    last = world.candles["close_time"].iloc[-1] - pd.Timedelta(days=settings.future_days + days)
+    if last < first:
+        raise ValueError(f"{world.name}: the study of splits needs {days} decision days; give more candles")
+    start = (first + (last - first) * ((seed % 97) / 97)).ceil("D") + pd.Timedelta(hours=8)
+    end = start + pd.Timedelta(days=days)
+    inputs = inputs_between(
+        world, start, end, timeframe=world.timeframes[0], source=MODELLED, settings=settings
+    )
+    rows = _rows(pipeline, inputs, end)
+    boundaries = split_boundaries(rows["decision_time"], settings.splits)
+    futures = {}
+    for number, (mutation, split) in enumerate(
+        [(PERTURB, "val"), (PERTURB, "test"), (PERMUTE, "test"), (PERTURB, "sealed")]
+    ):
+        other = mutate(inputs, mutation, after=boundaries[split], seed=seed + number)
+        futures[mutation, split] = _rows(pipeline, other, end)
+    return Stretch(inputs.market.key, rows, boundaries, world.regimes, futures)
+
+
+def _rows(pipeline: Pipeline, inputs: Inputs, end: pd.Timestamp) -> pd.DataFrame:
+    held, params = pipeline.candles(inputs), pipeline.calibration(inputs)
+    decided = pipeline.backtest(inputs, held, params, end)
+    return pipeline.candidate_dataset(inputs, held, decided, pd.DataFrame())
+
+
+def prove_stretch(lessons: Lessons, stretch: Stretch, *, settings: Settings) -> Tally:
+    """Rules of the splits, and what was learned before each future began."""
+    tally = Tally()
+    for rule, example in _broken(lessons, stretch, settings):
+        tally.leaks.append(Leak("splits", f"{rule} ({example})", RULE, "", stretch.market, MODELLED, None))
+    base = _learned(lessons, stretch.rows, stretch, settings)
+    for (mutation, split), rows in stretch.futures.items():
+        tally.runs += 1
+        tally.count(f"{mutation} from {split}", moved=not rows[OUTCOME].equals(stretch.rows[OUTCOME]))
+        left, right = (
+            _before(split, learned) for learned in (base, _learned(lessons, rows, stretch, settings))
+        )
+        tally.bytes += count_bytes(right)
+        tally.outputs.update(list(right))
+        for found in compare(left, right):
+            leak = Leak(
+                found.output,
+                found.column,
+                mutation,
+                f"candles from {split} on",
+                stretch.market,
+                MODELLED,
+                None,
+            )
+            tally.leaks.append(leak)
+    return tally
+
+
+def _broken(lessons: Lessons, stretch: Stretch, settings: Settings) -> list[tuple[str, str]]:
+    rows = stretch.rows
+    splits = lessons.splits(
+        rows["decision_time"], rows["label_end_time"], params=settings.splits, boundaries=stretch.boundaries,
+        regimes=stretch.regimes,
+    )  # fmt: skip
+    embargo = pd.Timedelta(hours=settings.splits.embargo_hours)
+    broken = broken_split_rules(rows, splits, boundaries=stretch.boundaries, embargo=embargo)
+    for frame in _corpora_of(lessons, rows, stretch, settings, _VARIANTS[0]).values():
+        broken += broken_split_rules(frame, frame[["split"]], boundaries=stretch.boundaries, embargo=embargo)
+    return broken
+
+
+_Variant = tuple[RenderParams, CorpusParams]
+
+
+def _corpora_of(
+    lessons: Lessons, rows: pd.DataFrame, stretch: Stretch, settings: Settings, variant: _Variant
+) -> Corpora:
+    params, corpus_params = variant
+    return lessons.corpora(
+        rows, boundaries=stretch.boundaries, split_params=settings.splits, params=params, corpus_params=corpus_params
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What was learned: corpora by name, the split of each candidate row with its name, scaler and threshold."""
+
+    corpora: Corpora
+    members: pd.DataFrame
+    scaler: pd.DataFrame
+    threshold: float
+
+
+def _learned(lessons: Lessons, rows: pd.DataFrame, stretch: Stretch, settings: Settings) -> _Learned:
+    split = lessons.splits(
+        rows["decision_time"], rows["label_end_time"], params=settings.splits, boundaries=stretch.boundaries
+    )["split"]
+    members = rows[["decision_time", "exit_style", "instrument"]].assign(split=split)
+    corpora: Corpora = {}
+    for params, corpus_params in _VARIANTS:
+        variant = _corpora_of(lessons, rows, stretch, settings, (params, corpus_params))
+        corpora |= {f"corpus {kind} ({params.labels})": frame for kind, frame in variant.items()}
+    return _Learned(corpora, members, lessons.scaler(rows, split), lessons.threshold(rows, split))
+
+
+_EARLIER = {"val": ("train",), "test": ("train", "val"), "sealed": ("train", "val", "test")}
+
+
+def _before(split: str, learned: _Learned) -> dict[str, Columns]:
+    """What may not know anything from the start of `split` on."""
+    earlier = _EARLIER[split]
+    outputs = {
+        name: frame_bytes(frame[frame["split"].isin(earlier)]) for name, frame in learned.corpora.items()
+    }
+    members = learned.members
+    outputs["splits"] = frame_bytes(members[members["split"].isin(earlier)])
+    outputs["scaler"] = frame_bytes(learned.scaler)
+    if "val" in earlier:
+        outputs["threshold"] = {"threshold": str(learned.threshold).encode()}
+    return outputs
