@@ -47,18 +47,18 @@ def rebalance(
     return stays, weight
 
 
-def hold_to_half(
+def hold_down(
     records: pd.DataFrame,
     kept: Flags,
     *,
     answer: str,
     mode: Literal["downsample", "weights", "none"],
     seed: int,
+    times: int = 1,
 ) -> tuple[Flags, Numbers]:
-    """Where more than half of a split and underlying has this answer: as many of it as of all others, or as much
-    weight.
+    """In a split and underlying at most `times` as many records with this answer as with all others; weights: as much.
 
-    Arguments and result are those of `rebalance`. Where hardly anything else is there, ten records of it stay.
+    Further arguments and the result are those of `rebalance`. Where hardly anything else is there, ten of it stay.
     """
     stays, weight = kept.copy(), np.ones(len(records))
     place = np.flatnonzero(kept)
@@ -66,10 +66,10 @@ def hold_to_half(
     for own in records.iloc[place].groupby(["split", "underlying"], sort=True).indices.values():
         rows: Rows = np.asarray(own)
         common, others = rows[same[rows]], rows[~same[rows]]
-        if len(common) <= len(others):
+        if len(common) <= times * len(others):
             continue
         if mode == "downsample":
-            count = min(max(len(others), _FEW), len(common))
+            count = min(max(times * len(others), _FEW), len(common))
             stays[np.setdiff1d(place[common], _even(records, place, [common], count, seed))] = False
         elif mode == "weights" and len(others):
             weight[place[rows]] = class_weights(same[rows].astype(np.int64))

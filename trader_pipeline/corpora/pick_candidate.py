@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from trader_pipeline.corpora.balance import hold_to_half
+from trader_pipeline.corpora.balance import hold_down
 from trader_pipeline.corpora.labels import (
     OUTCOMES,
     STEP,
@@ -86,7 +86,7 @@ def select_picks(
         params=params,
         corpus_params=corpus_params,
     )
-    kept, weight = hold_to_half(
+    kept, weight = hold_down(
         steps, steps["kept"].to_numpy(), answer=NO_TRADE, mode=corpus_params.balance, seed=corpus_params.seed
     )
     return candidates, steps.assign(kept=kept, weight=weight)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trader_pipeline.corpora.balance import hold_down
 from trader_pipeline.corpora.labels import CorpusParams
 from trader_pipeline.corpora.records import corpus_frame
 from trader_pipeline.corpora.render import SELL_CALL, SKIP, prompt_rows_of, render_replay
@@ -33,8 +35,9 @@ def build_replay_corpus(
     """One record per evaluated trade: GOOD and OK teach SELL_CALL, BAD teaches SKIP. Open trades have no evaluation.
 
     The prompt is made from `decision_context` alone, so no outcome can get into it (and there is no hindsight variant).
-    A prompt that two trades share is kept once, the first by decision time and trade id. Trades are few, so none is
-    left out for balance or noise: `corpus_params` is taken like by the other kinds, and nothing in it applies.
+    A prompt that two trades share is kept once, the first by decision time and trade id. Trades are few: unless
+    `balance` is none, an answer is held to twice the number of the other (or to its weight) inside a split and
+    underlying, and no more; nothing else in `corpus_params` applies.
 
     Args:
         replay: rows of PAPER_REPLAY, in any order. evaluations: rows of REPLAY_EVALUATIONS.
@@ -47,6 +50,7 @@ def build_replay_corpus(
         ValueError: a trade id twice, an evaluation without its trade, or a `decision_context` that cannot be read.
     """
     split_params, params = split_params or SplitParams(), params or RenderParams()
+    corpus_params = corpus_params or CorpusParams()
     trades = _evaluated_trades(replay, evaluations)
     contexts = trades[["decision_context", "trade_id"]].itertuples(index=False, name=None)
     steps = [read_decision_context(text, trade_id=trade_id) for text, trade_id in contexts]
@@ -58,6 +62,7 @@ def build_replay_corpus(
         trades["decision_time"], trades["exit_ts"], params=split_params, boundaries=boundaries
     )
     usable = trades[trades["split"].isin(["train", "val", "test"])].sort_values(["decision_time", "trade_id"])
+    usable = _balanced(usable, corpus_params)
     return _render(usable, params) if len(usable) else REPLAY_CORPUS.empty()
 
 
@@ -89,6 +94,23 @@ def read_decision_context(text: str, *, trade_id: str) -> PromptStep:
         raise ValueError(f"trade {trade_id}: decision_context cannot be read: {error}") from error
 
 
+def _balanced(trades: pd.DataFrame, params: CorpusParams) -> pd.DataFrame:
+    steps: list[PromptStep] = trades["step"].tolist()
+    records = trades[["split", "decision_time"]].assign(
+        answer=trades["verdict"].map(ANSWERS),
+        underlying=[s.underlying for s in steps],
+        exit_style=[s.exit_style for s in steps],
+        instrument=[s.candidates[0].instrument for s in steps],
+    )
+    kept, weight = np.ones(len(trades), dtype=bool), np.ones(len(trades))
+    for answer in (SELL_CALL, SKIP):
+        stays, weighs = hold_down(
+            records, kept, answer=answer, mode=params.balance, seed=params.seed, times=2
+        )
+        kept, weight = kept & stays, weight * weighs
+    return trades.assign(weight=weight)[kept]
+
+
 def _render(trades: pd.DataFrame, params: RenderParams) -> pd.DataFrame:
     steps: list[PromptStep] = trades["step"].tolist()
     prompts = render_replay(prompt_rows_of(steps), params)
@@ -103,6 +125,7 @@ def _render(trades: pd.DataFrame, params: RenderParams) -> pd.DataFrame:
         "exit_style": [s.exit_style for s in steps],
         "instrument": [s.candidates[0].instrument for s in steps],
         "label_end_time": trades["exit_ts"].tolist(),
+        "weight": trades["weight"].tolist(),
     }
     once = pd.DataFrame(columns).drop_duplicates("user")
     return corpus_frame("replay", {name: once[name] for name in columns}, REPLAY_CORPUS)

@@ -48,13 +48,20 @@ class Labelled:
         return not self.rows[OUTCOME].equals(other.rows[OUTCOME])
 
     def known_by(self, end: pd.Timestamp) -> dict[str, Columns]:
-        """Outcomes that say they are known by `end`."""
+        """Outcomes that say they are known by `end`; regrets of the exit styles all of whose candidates are."""
         rows, steps = self.rows, self.steps
-        rows = rows[(rows["label_end_time"] <= end) & (rows["sellable"] == 1)]
+        over = (rows["label_end_time"] <= end) & (rows["sellable"] == 1)
+        whole = over.groupby(rows["exit_style"]).all()
+        compared = rows[rows["exit_style"].isin(whole[whole].index)]
+        rows = rows[over]
         steps = steps[(steps["label_end_time"] <= end) & (steps["action"] == "SELL_CALL")]
         own = ["instrument", "exit_style", *OUTCOME, "advantage_if_sold_pct", "label_end_time"]
         sold = ["instrument", "exit_style", *_OF_STEP, "label_end_time"]
-        return {"labels of candidates": frame_bytes(rows, own), "labels of steps": frame_bytes(steps, sold)}
+        return {
+            "labels of candidates": frame_bytes(rows, own),
+            "labels of steps": frame_bytes(steps, sold),
+            "regrets": frame_bytes(compared, ["instrument", "exit_style", "regret_if_sold"]),
+        }
 
 
 @dataclass(frozen=True)

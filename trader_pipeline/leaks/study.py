@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas as pd
 
@@ -24,6 +25,8 @@ from trader_pipeline.leaks.pipeline import Pipeline
 from trader_pipeline.leaks.prover import RULE, Leak, Tally
 from trader_pipeline.leaks.rules import broken_split_rules
 from trader_pipeline.leaks.world import MODELLED, Inputs, Settings, World, inputs_between
+from trader_pipeline.schema import regime_key
+from trader_pipeline.schema.markets import REGIME_LABELS
 
 Corpora = dict[str, pd.DataFrame]
 STUDY_DAYS = 200
@@ -106,7 +109,22 @@ def make_stretch(
     ):
         other = mutate(inputs, mutation, after=boundaries[split], seed=seed + number)
         futures[mutation, split] = _rows(pipeline, other, end)
-    return Stretch(inputs.market.key, rows, boundaries, world.regimes, futures)
+    return Stretch(inputs.market.key, rows, boundaries, _windows(start, days), futures)
+
+
+def _windows(start: pd.Timestamp, days: int) -> pd.DataFrame:
+    """Windows to leave out, three over the first four fifths of the stretch: dated ones may all lie outside it.
+
+    The rules of folds do not ask how a window came about.
+    """
+    edges = [start.floor("D") + pd.Timedelta(days=days * part // 15) for part in (0, 4, 8, 12)]
+    spans = zip(REGIME_LABELS, pairwise(edges), strict=True)
+    return pd.DataFrame(
+        [
+            {"regime": regime_key(label, first, end - pd.Timedelta(days=1)), "label": label, "start": first, "end": end}
+            for label, (first, end) in spans
+        ]
+    ).assign(provisional=False)  # fmt: skip
 
 
 def _rows(pipeline: Pipeline, inputs: Inputs, end: pd.Timestamp) -> pd.DataFrame:

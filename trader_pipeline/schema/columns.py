@@ -196,7 +196,8 @@ _BACKTEST = _columns(
     C(
         "regret_if_sold",
         "float64",
-        "pnl_vs_hodl_if_sold of the decision's best candidate under the same exit style, minus this candidate's",
+        "pnl_vs_hodl_if_sold of the decision's best candidate under the same exit style, minus this candidate's; known"
+        " when the last of the decision's candidates is over, later than this row's label_end_time",
         "USD",
         minimum=0,
         nullable=True,
@@ -211,14 +212,16 @@ _BACKTEST = _columns(
     C(
         "best_pnl_vs_hodl",
         "float64",
-        "largest pnl_vs_hodl_if_sold of the decision's candidates; 0, doing nothing, where none is above it",
+        "largest pnl_vs_hodl_if_sold of the decision's candidates; 0, doing nothing, where none is above it; known when"
+        " the last of them is over, later than this row's label_end_time",
         "USD",
         minimum=0,
     ),
     C(
         "regret",
         "float64",
-        "best_pnl_vs_hodl minus pnl_vs_hodl: what the best choice in hindsight, doing nothing among them, made more",
+        "best_pnl_vs_hodl minus pnl_vs_hodl: what the best choice in hindsight, doing nothing among them, made more;"
+        " known when best_pnl_vs_hodl is",
         "USD",
         minimum=0,
     ),

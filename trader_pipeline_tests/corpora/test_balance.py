@@ -2,13 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trader_pipeline.corpora.balance import class_weights, draw_keys, hold_to_half
+from trader_pipeline.corpora.balance import class_weights, draw_keys, hold_down
 from trader_pipeline.corpora.counts import count_table, selection_table
 from trader_pipeline.corpora.labels import CorpusParams
 from trader_pipeline.corpora.pick_candidate import build_pick_candidate_corpus
 from trader_pipeline.corpora.preferences import build_preference_corpus
+from trader_pipeline.corpora.replay import build_replay_corpus
 from trader_pipeline.corpora.trade_or_skip import build_trade_or_skip_corpus
 from trader_pipeline.schema.tables import REPLAY_CORPUS
+from trader_pipeline_tests.corpora.factories import paper_trades
 
 GROUP = ["split", "underlying"]
 BUILDERS = {
@@ -130,7 +132,21 @@ def test_no_trade_is_at_most_half_where_it_was_the_commonest(mode):
             "answer": answers,
         }
     )
-    kept, weight = hold_to_half(records, np.ones(65, dtype=bool), answer="NO_TRADE", mode=mode, seed=0)
+    kept, weight = hold_down(records, np.ones(65, dtype=bool), answer="NO_TRADE", mode=mode, seed=0)
     totals = records.assign(total=weight).loc[kept].groupby(["underlying", "answer"])["total"].sum()
     assert totals["BTC", "NO_TRADE"] == pytest.approx(totals["BTC", "index"])
     assert (totals["ETH", "NO_TRADE"], totals["ETH", "index"]) == (5, 20)
+
+
+def test_a_verdict_is_held_to_twice_the_other(corpora):
+    replay, evaluations = paper_trades(corpora.dataset)
+    train = evaluations.sort_values("trade_id").reset_index(drop=True)
+    mostly_bad = train.assign(verdict=np.where(np.arange(len(train)) % 10 == 0, "OK", "BAD"))
+    held = build_replay_corpus(replay, mostly_bad, boundaries=corpora.boundaries)
+    every = build_replay_corpus(
+        replay, mostly_bad, boundaries=corpora.boundaries, corpus_params=CorpusParams(balance="none")
+    )
+    counts = held.groupby(["split", "underlying", "assistant"]).size().unstack()
+    assert (counts["SKIP"] <= np.maximum(2 * counts["SELL_CALL"], 10)).all()
+    assert (every["assistant"] == "SELL_CALL").sum() == (held["assistant"] == "SELL_CALL").sum()
+    assert (every["assistant"] == "SKIP").mean() > 0.85

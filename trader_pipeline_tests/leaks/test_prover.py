@@ -34,6 +34,14 @@ def test_splits_corpora_and_fits_know_nothing_of_what_comes_after(stretches, set
         assert tally.outputs[f"corpus {kind} (teacher)"] == tally.outputs[f"corpus {kind} (hindsight)"] == 4
 
 
+def test_a_stretch_has_folds_that_leave_out_each_regime(stretches, settings):
+    s = stretches[0]
+    times = s.rows["decision_time"], s.rows["label_end_time"]
+    splits = LESSONS.splits(*times, params=settings.splits, boundaries=s.boundaries, regimes=s.regimes)
+    assert len(splits.columns) == 4
+    assert all({"train", "test", "sealed"} <= set(splits[name]) for name in splits)
+
+
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda p: p.name)
 def test_a_planted_leak_is_caught_where_it_shows(worlds, stretches, settings, plant):
     catch = try_to_catch(plant, worlds, stretches, settings=settings, seed=5)
