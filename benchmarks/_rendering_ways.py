@@ -6,6 +6,7 @@ timed. Each ends with a file that is flushed to disk.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,14 +26,18 @@ _SHOWN = (
 )  # fmt: skip
 
 
+def _moved(log_return_pct: float) -> str:
+    return f"{round(100 * math.expm1(log_return_pct / 100)) + 0:+d}"
+
+
 def prompt_of(row: Mapping[str, Any]) -> str:
     """The user turn, one row at a time."""
     spot = row["spot"]
     return (
         f"Decision time: {row['decision_time']:%Y-%m-%d %H:%M} UTC\nUnderlying: {row['underlying']}\n"
         f"Spot price: {f'{spot:.0f}' if spot >= 1000 else f'{spot:.6g}'}\nTeacher policy: {row['exit_style']}\n"
-        f"Trend: 1d {round(row['return_1d_pct']) + 0:+d}%, 7d {round(row['return_7d_pct']) + 0:+d}%,"
-        f" 30d {round(row['return_30d_pct']) + 0:+d}%\nVolatility 30d: {row['realised_volatility_30d'] * 100:.0f}%\n"
+        f"Trend: 1d {_moved(row['return_1d_pct'])}%, 7d {_moved(row['return_7d_pct'])}%,"
+        f" 30d {_moved(row['return_30d_pct'])}%\nVolatility 30d: {row['realised_volatility_30d'] * 100:.0f}%\n"
         f"Drawdown: {row['drawdown_from_high_30d_pct']:.0f}%\nCandidate option: {row['instrument']}"
         f" — DTE: {round(row['dte'], 1):g}, Delta: {row['delta']:.2f}, Yield: {row['premium_yield_pct']:.2f}%,"
         f" IV/RV: {row['ivrv_ratio']:.2f}\n{_LAST}"
@@ -61,7 +66,7 @@ def polars_expressions(rows: pa.Table, path: Path) -> Callable[[], object]:
         )
 
     def signed(name: str) -> Any:
-        value = whole(pl.col(name))
+        value = whole(100 * ((pl.col(name) / 100).exp() - 1))
         return pl.concat_str(
             pl.when(value >= 0).then(pl.lit("+")).otherwise(pl.lit("")), value.cast(pl.String)
         )
@@ -119,7 +124,7 @@ def duckdb_query(rows: pa.Table, path: Path) -> Callable[[], object]:
     connection.execute(f"set threads to {len(os.sched_getaffinity(0))}")
     connection.register("arrow_rows", rows.select(list(_SHOWN)))
     connection.execute("create table rows as select * from arrow_rows")
-    signed = "printf('%+d', round_even({}, 0)::bigint)"
+    signed = "printf('%+d', round_even(100 * (exp({} / 100) - 1), 0)::bigint)"
     text = (
         f"{_HEAD}Decision time: {{}} UTC\\nUnderlying: {{}}\\nSpot price: {{}}\\nTeacher policy: {{}}\\nTrend: 1d"
         " {}%, 7d {}%, 30d {}%\\nVolatility 30d: {:.0f}%\\nDrawdown: {:.0f}%\\nCandidate option: {} — DTE: {:g},"

@@ -10,7 +10,7 @@ import click
 from trader_pipeline.cli.audit import audit
 from trader_pipeline.cli.options import print_table, profile_of, profile_options
 
-SPLITS_FILE, AUDIT_FILE = "splits.json", "audit.json"
+SPLITS_FILE, AUDIT_FILE = "splits.json", "audit.json"  # as in corpora.folder, which loads pandas
 RECORDS_FILE, SOURCES_FILE = "records.parquet", "sources.json"
 Kind = Literal["mixed", "trade_or_skip", "pick_candidate", "preference"]
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -44,15 +44,36 @@ corpus.add_command(audit)
     help="One kind as it is, or the mix that an adapter is trained on.",
 )
 @click.option(
+    "--splits",
+    "splits_path",
+    type=_EXISTING,
+    default=None,
+    help="splits.json of an earlier corpus: take its boundaries, so that what was sealed or tested stays so.",
+)
+@click.option(
+    "--klines",
+    "klines_path",
+    type=_EXISTING,
+    default=None,
+    help="Folder or file of candles on which regime windows are dated: for mix.max_regime_share and counts by regime.",
+)
+@click.option(
     "--out", required=True, type=_OUT, help="Folder of the files; existing ones are kept and refused."
 )
 def corpus_build(
-    profile: str, overrides: tuple[str, ...], candidates: tuple[Path, ...], kind: Kind, out: Path
+    profile: str,
+    overrides: tuple[str, ...],
+    candidates: tuple[Path, ...],
+    kind: Kind,
+    splits_path: Path | None,
+    klines_path: Path | None,
+    out: Path,
 ) -> None:
     """Render, split, balance, mix and audit a corpus from candidate files (training_candidates_*.csv, or Parquet).
 
     Writes a JSONL file a split, audit.json, splits.json, and records.parquet with sources.json, which lead from a line
-    back to its candidates. A corpus that fails its audit is written for study: training refuses it.
+    back to its candidates. A corpus that fails its audit is written for study: training refuses it. Replay instructions
+    need paper trades: `trader-pipeline run` makes them. Preferences are for DPO, which `train` does not do yet.
 
     \b
     Examples:
@@ -64,35 +85,62 @@ def corpus_build(
     """
     import pandas as pd
 
-    from trader_pipeline.corpora import audit_corpus, split_boundaries
+    from trader_pipeline.corpora import audit_corpus, boundaries_from_json, split_boundaries
     from trader_pipeline.datasets import load_dataset_file
     from trader_pipeline.schema.tables import CANDIDATE_DATASET
 
     refuse_existing(
         out, "train.jsonl", "val.jsonl", "test.jsonl", SPLITS_FILE, AUDIT_FILE, RECORDS_FILE, SOURCES_FILE
     )
-    settings = profile_of(profile, overrides)
+    settings = profile_of(profile, overrides, klines=str(klines_path or ""))
     frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
-    boundaries = split_boundaries(frame["decision_time"], settings.splits)
-    records, counts, table = _build(kind, frame, boundaries, settings)
+    if splits_path is None:
+        boundaries = split_boundaries(frame["decision_time"], settings.splits)
+    else:
+        boundaries = boundaries_from_json(splits_path.read_text())
+    regimes = None if klines_path is None else _regimes(settings)
+    records, tables, table = _build(kind, frame, boundaries, regimes, settings)
     if records.empty:
         raise ValueError(f"no record of kind {kind} comes from these candidates; give more of them")
-    report = audit_corpus(records, params=settings.audit)
+    lines = records.groupby("split", sort=False).cumcount() + 1
+    files = [str(out / f"{split}.jsonl") for split in records["split"]]
+    report = audit_corpus(records.assign(line=lines, source=files), params=settings.audit)
     _write(out, records, table, boundaries, report.to_json(), candidates)
-    print_table(counts, "Records")
+    for title, counts in tables.items():
+        print_table(counts.astype({"weight": "int64"}, errors="ignore"), title)
     print_table(report.table(), "Audit")
+    for line in report.lines():
+        click.echo(line, err=not report.passed)
     if not report.passed:
-        for line in report.lines():
-            click.echo(line, err=True)
         raise ValueError(
-            f"{len(report.findings)} findings: the corpus is kept for study, training refuses it"
+            f"the audit found {len(report.findings)}: the corpus is kept for study, training refuses it"
         )
 
 
+def _regimes(settings: Profile) -> pd.DataFrame | None:
+    """Regime windows dated on the reference candles, for quotas and counts; they enter no text."""
+    import pandas as pd
+
+    from trader_pipeline.klines import build_klines, date_regime_windows
+    from trader_pipeline.klines.windows import after_warm_up
+    from trader_pipeline.schema import Market
+
+    reference = Market.parse(settings.reference_market)
+    candles = build_klines(reference, settings.klines, as_of=pd.Timestamp.now("UTC"))[0]
+    candles = after_warm_up(candles, params=settings.windows)
+    return date_regime_windows(candles, underlying=reference.underlying, params=settings.regimes)
+
+
 def _build(
-    kind: Kind, frame: pd.DataFrame, boundaries: dict[str, pd.Timestamp], settings: Profile
-) -> tuple[pd.DataFrame, pd.DataFrame, Table]:
-    """The records, how many there are of what, and their table."""
+    kind: Kind,
+    frame: pd.DataFrame,
+    boundaries: dict[str, pd.Timestamp],
+    regimes: pd.DataFrame | None,
+    settings: Profile,
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], Table]:
+    """The records, how many there were and are of what at each step, and their table."""
+    import pandas as pd
+
     from trader_pipeline import corpora
     from trader_pipeline.corpora.counts import selection_table
     from trader_pipeline.schema import tables
@@ -109,17 +157,32 @@ def _build(
         "params": settings.render,
         "corpus_params": settings.corpus,
     }
+
+    def selected(name: Any) -> pd.DataFrame:
+        return selection_table(name, frame, **arguments, regimes=regimes)
+
     if kind != "mixed":
         build, table = builders[kind]
-        return build(frame, **arguments), selection_table(kind, frame, **arguments), table
+        return build(frame, **arguments), {"Records, before and after selection": selected(kind)}, table
     mixed, counts = corpora.mix_corpora(
         corpora.build_trade_or_skip_corpus(frame, **arguments),
         corpora.build_pick_candidate_corpus(frame, **arguments),
         tables.REPLAY_CORPUS.empty(),
         corpora.load_stable_instructions(),
         settings.mix,
+        regimes=regimes,
     )
-    return mixed, counts, tables.MIXED_CORPUS
+    caps = f"mix.max_train_records {settings.mix.max_train_records}, max_val_records {settings.mix.max_val_records}"
+    return (
+        mixed,
+        {
+            "Records of the kinds, before and after noise reduction and balance": pd.concat(
+                [selected("trade_or_skip"), selected("pick_candidate")]
+            ),
+            f"Records, before and after the mix ({caps})": counts,
+        },
+        tables.MIXED_CORPUS,
+    )
 
 
 def _write(

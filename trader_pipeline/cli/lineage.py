@@ -28,7 +28,11 @@ _COLOURS = {"current": "green", "changed since": "red", "missing": "red", "not c
 
 @click.command()
 @click.argument("location", metavar="FILE:LINE")
-@click.option("--data", default=None, help="Data folder of the file. Default: the nearest one above it.")
+@click.option(
+    "--data",
+    default=None,
+    help="Data folder of the file. Default: the nearest one above it. For a record id: also a corpus folder.",
+)
 @click.option(
     "--profile",
     default=None,
@@ -56,17 +60,24 @@ def lineage(
 
     Behind each name stands its content hash, and whether it still is what the line was made from: current, changed
     since, missing, or not checked. FILE is a corpus (data/<profile>/corpora/jsonl/*.jsonl, or from corpus build) or an
-    export (training_dataset_*, training_candidates_*). Lines count from 1.
+    export (training_dataset_*, training_candidates_*). Lines count from 1. A record id will do for FILE:LINE if --data
+    names its folder.
+
+    What no data folder stands behind is followed by the manifests of its files: give --klines to have the candle files
+    checked, too.
 
     \b
     Examples:
       trader-pipeline lineage data/sample/corpora/jsonl/mixed_corpus_train.jsonl:17
-      trader-pipeline lineage corpora/train.jsonl:17 --data data/sample --klines ~/candles
+      trader-pipeline lineage corpora/train.jsonl:17 --klines ~/candles
+      trader-pipeline lineage 307d8f34406c8ef1 --data corpora --klines ~/candles
       trader-pipeline lineage exports/training_dataset_BTC_20210215_20210930_both_20260101_120000.jsonl:3 --json
     """
     from trader_pipeline.lineage import parse_location, trace_line, tree_lines, verdict
 
-    where = parse_location(location)
+    where = parse_location(location, folder=None if data is None or "://" in data else Path(data))
+    if where.path.parent == _absolute(data):
+        data = None  # a corpus folder, named for a record id
     settings = _profile(where, data, profile, overrides)
     node = trace_line(
         where,
@@ -85,6 +96,10 @@ def lineage(
         for line in tree_lines(node):
             click.echo(line)
         click.echo(f"\n{verdict(node)}")
+
+
+def _absolute(data: str | None) -> Path | None:
+    return None if data is None or "://" in data else Path(data).absolute()
 
 
 def _profile(

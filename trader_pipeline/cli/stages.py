@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trader_pipeline.cli.corpus import AUDIT_FILE, SPLITS_FILE, refuse_existing
+from trader_pipeline.cli.corpus import SPLITS_FILE, refuse_existing
 from trader_pipeline.cli.options import print_table, profile_of, profile_options
 
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -15,8 +15,6 @@ _OUT = click.Path(path_type=Path)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from trader_pipeline.corpora import AuditReport
 
 
 @click.command()
@@ -51,26 +49,22 @@ def train(
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; name a new folder for the adapter")
-    import pandas as pd
-
-    from trader_pipeline.corpora import load_corpus_jsonl
+    from trader_pipeline.corpora.folder import load_corpus_folder
     from trader_pipeline.store import write_atomic
     from trader_pipeline.training.finetune import train_adapter
     from trader_pipeline.training.tracking import TrackingParams
 
     settings = profile_of(profile, (*overrides, *([f"model.model_name={model}"] if model else [])))
-    # An audit of one kind covers its test records too; none of them is trained on.
-    splits = ["train", "val", *(["test"] if (corpus_dir / "test.jsonl").exists() else [])]
-    records = [load_corpus_jsonl(corpus_dir / f"{s}.jsonl").assign(split=s) for s in splits]
+    corpus = load_corpus_folder(corpus_dir)
     result = train_adapter(
-        pd.concat(records, ignore_index=True),
-        audit=_audit_of(corpus_dir),
+        corpus.records,
+        audit=corpus.audit,
         model_params=settings.model,
         params=settings.finetune,
         output_dir=out,
         tracking=TrackingParams(tracking_uri=tracking_uri) if tracking_uri else None,
     )
-    if (corpus_dir / SPLITS_FILE).is_file():
+    if corpus.boundaries is not None:
         write_atomic(result.adapter_dir / SPLITS_FILE, (corpus_dir / SPLITS_FILE).read_bytes())
     click.echo(f"train loss {result.train_loss:.4f}, validation loss {result.val_loss:.4f} nats per token")
     click.echo(f"{result.tokens_per_second:.0f} tokens/s; adapter in {result.adapter_dir}")
@@ -167,18 +161,6 @@ def evaluate(
         for name in ("decisions", "metrics", "equity"):
             text = getattr(result, name).to_csv(index=False)
             click.echo(write_atomic(out / f"{name}.csv", text.encode()))
-
-
-def _audit_of(corpus_dir: Path) -> AuditReport:
-    from trader_pipeline.corpora import AuditReport
-
-    path = corpus_dir / AUDIT_FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: only an audited corpus is trained on; audit it with `trader-pipeline corpus audit"
-            f" {corpus_dir}/val.jsonl --train {corpus_dir}/train.jsonl --out {path}`"
-        )
-    return AuditReport.from_json(path.read_text())
 
 
 def _boundaries_of(adapter: Path) -> dict[str, pd.Timestamp] | None:

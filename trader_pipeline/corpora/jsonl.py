@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from json.encoder import encode_basestring
@@ -31,6 +32,7 @@ PAIR = ("chosen_answer", "rejected_answer")
 _BATCH = 32_768
 _FIRST_PRINTABLE, _LINE_FEED, _QUOTE, _BACKSLASH = 0x20, 0x0A, 0x22, 0x5C
 _CANDIDATE_LINE = re.compile(r"^\s*\[1\] ", re.MULTILINE)
+_LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")
 _PROPOSED_TRADE = re.compile(r"^Proposed trade: ", re.MULTILINE)
 
 
@@ -69,19 +71,34 @@ def load_corpus_jsonl(path: str | Path) -> pd.DataFrame:
     """
     rows: list[tuple[Any, ...]] = []
     pairs = False
-    with Path(path).open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                where = f"{path}:{number}"
-                record = _record(line, where=where)
-                if rows and pairs != ("prompt" in record):
-                    raise ValueError(f"{where}: chat records and preferences in one file; split it in two")
-                pairs = "prompt" in record
-                rows.append((*_texts_of(record, where=where), _weight(record, where=where), number))
+    for number, document in json_lines(path):
+        where = f"{path}:{number}"
+        record = _record(document, where=where)
+        if rows and pairs != ("prompt" in record):
+            raise ValueError(f"{where}: chat records and preferences in one file; split it in two")
+        pairs = "prompt" in record
+        rows.append((*_texts_of(record, where=where), _weight(record, where=where), number))
     if not rows:
         raise ValueError(f"{path}: holds no record")
     answers = PAIR if pairs else ROLES[2:]
     return pd.DataFrame(rows, columns=["record_id", "kind", *ROLES[:2], *answers, "weight", "line"])
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """Line number and document of each line that is not blank; a byte order mark at the start is skipped.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, nested too deep, or text that UTF-8 cannot hold; names file and line.
+    """
+    with Path(path).open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}:{number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{where}: not UTF-8: {error}") from error
+            if text:
+                yield number, _document(text, where=where)
 
 
 def _batches(frame: pd.DataFrame | pa.Table) -> Iterator[pa.Array]:
@@ -123,7 +140,25 @@ def _answer_columns(names: list[str]) -> tuple[str, ...]:
 def _column(frame: pd.DataFrame | pa.Table, name: str, start: int, dtype: pa.DataType) -> pa.Array:
     if isinstance(frame, pa.Table):
         return frame[name].slice(start, _BATCH).cast(dtype).combine_chunks()
-    return pa.array(frame[name].iloc[start : start + _BATCH], dtype, from_pandas=True)
+    values = frame[name].iloc[start : start + _BATCH]
+    try:
+        return pa.array(values, dtype, from_pandas=True)
+    except (UnicodeEncodeError, pa.ArrowException) as error:
+        for row, value in enumerate(values, start):
+            _check_value(value, name, row, dtype)
+        raise ValueError(f"rows from {start}: {name} is not {dtype}: {error}") from error
+
+
+def _check_value(value: Any, name: str, row: int, dtype: pa.DataType) -> None:
+    try:
+        pa.array([value], dtype, from_pandas=True)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"row {row}: {name} holds {value[error.start]!r}, half of a character; drop or replace it"
+        ) from error
+    except pa.ArrowException as error:
+        expected = "a text" if dtype == TEXT else "a number"
+        raise ValueError(f"row {row}: {name} is {value!r:.60}; expected {expected}") from error
 
 
 def _lines(batch: dict[str, pa.Array], answers: tuple[str, ...], start: int) -> pa.Array:
@@ -182,11 +217,21 @@ def _weights(weights: pa.Array, start: int) -> pa.Array:
     return labelled(weights, lambda keys: [f', "weight": {json.dumps(w)}' for w in keys.to_pylist()])
 
 
-def _record(line: str, *, where: str) -> dict[str, Any]:
+def _document(text: str, *, where: str) -> Any:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{where}: nested too deep to be a record") from error
+    except ValueError as error:
         raise ValueError(f"{where}: not JSON: {error}") from error
+    # Only an escape can write half of a character (a lone surrogate): no file can hold it, so no hash is of it.
+    escaped = "\\ud" in text or "\\uD" in text
+    if escaped and (half := _LONE_SURROGATE.search(json.dumps(document, ensure_ascii=False))):
+        raise ValueError(f"{where}: holds {half[0]!r}, half of a character; drop or replace it")
+    return document
+
+
+def _record(record: Any, *, where: str) -> dict[str, Any]:
     if not isinstance(record, dict) or ("messages" in record) == ("prompt" in record):
         raise ValueError(
             f'{where}: expected {{"messages": [system, user, assistant]}}, or a preference'
@@ -223,8 +268,9 @@ def _turns(messages: Any, roles: tuple[str, ...], *, where: str) -> tuple[str, .
 
 def _weight(record: dict[str, Any], *, where: str) -> float:
     weight = record.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
-        raise ValueError(f"{where}: weight is {weight!r}; expected a number above 0")
+    usable = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight < math.inf
+    if not usable or weight > sys.float_info.max:
+        raise ValueError(f"{where}: weight is {weight!r:.40}; expected a number above 0")
     return float(weight)
 
 

@@ -24,7 +24,9 @@ Numbers = NDArray[np.float64]
 Rows = NDArray[np.int64]
 STEP = ("decision_time", "underlying", "exit_style")
 OUTCOMES = ("reward", "pnl_vs_hodl", "max_drawdown_pct")
-_LABELS = ("score", "chosen", "sellable", "label_end_time", "pnl_vs_hodl_if_sold", "advantage_if_sold_pct")
+_LABELS = (
+    "dte", "score", "chosen", "sellable", "label_end_time", "pnl_vs_hodl_if_sold", "advantage_if_sold_pct",
+)  # fmt: skip
 
 
 class CorpusParams(BaseModel):
@@ -105,10 +107,11 @@ class Candidates:
         return self._reduce(np.add, flags.astype(np.int64)).astype(np.int64)
 
     def of_steps(self) -> pd.DataFrame:
-        """One row a step: time, underlying, exit style, and when the last of its outcomes is known."""
+        """One row a step: time, underlying, exit style, when the last outcome is known, days to the last expiry."""
         keys = self.frame.loc[self.starts, list(STEP)].reset_index(drop=True)
         ends = self._reduce(np.maximum, self.frame["label_end_time"].to_numpy("datetime64[ns]"))
-        return keys.assign(label_end_time=pd.DatetimeIndex(ends).tz_localize("UTC"))
+        dte = self._reduce(np.maximum, self.numbers("dte"))
+        return keys.assign(label_end_time=pd.DatetimeIndex(ends).tz_localize("UTC"), dte=dte)
 
     def kept(self, steps: Flags) -> Candidates:
         """Some of the steps, whole."""
@@ -214,15 +217,27 @@ def step_splits(
 ) -> tuple[pd.DataFrame, Flags]:
     """Steps (as `Candidates.of_steps`) with their `split`, and which of them are noise: never those of the test split.
 
-    A step belongs to a split as a whole: its label ends when the last of its candidates' outcomes is known.
+    A step belongs to a split as a whole: its label ends when the last of its candidates' outcomes is known, and it is
+    open until the last of them would expire.
     """
     steps = candidates.of_steps()
-    split = assign_splits(
-        steps["decision_time"], steps["label_end_time"], params=split_params, boundaries=boundaries
-    )
+    split = split_rows(steps, split_params=split_params, boundaries=boundaries)
     within = corpus_params.noise_within_pct
     noisy = (outcome_gap_pct(candidates) <= within) & split.isin(["train", "val"]).to_numpy()
     return steps.assign(split=split), noisy if within > 0 else np.zeros(len(steps), dtype=bool)
+
+
+def split_rows(
+    rows: pd.DataFrame, *, split_params: SplitParams, boundaries: Mapping[str, pd.Timestamp]
+) -> pd.Series:
+    """The split of rows with decision_time, label_end_time and dte; null where purged (see `assign_splits`)."""
+    return assign_splits(
+        rows["decision_time"],
+        rows["label_end_time"],
+        params=split_params,
+        boundaries=boundaries,
+        dte=rows["dte"],
+    )
 
 
 def _refuse_twice(frame: pd.DataFrame, rows: Flags, what: str) -> None:

@@ -17,12 +17,14 @@ from trader_pipeline.corpora.counts import answer_classes, count_table
 from trader_pipeline.corpora.quotas import Quota, allocate, allocate_cells
 from trader_pipeline.corpora.records import record_id
 from trader_pipeline.corpora.steps import text_hash
+from trader_pipeline.klines.regimes import RegimeParams
 from trader_pipeline.schema.tables import MIXED_CORPUS
 
 __all__ = ["TRADING_KINDS", "MixParams", "allocate", "count_table", "even_sample", "mix_corpora"]
 
 TRADING_KINDS = ("trade_or_skip", "pick_candidate", "replay")
 Balance = Literal["pairs", "weights", "none"]
+_STALL_DAYS = float(RegimeParams().stall_days)
 _CELL = ["kind", "underlying", "regime", "answer"]
 
 
@@ -53,8 +55,15 @@ class MixParams(BaseModel):
         default=1.0,
         gt=0,
         le=1,
-        description="largest share of one regime label (bull, chop, dump, not dated) in a split's trading records;"
+        description="largest share of one regime label (bull, chop, dump, not dated) in a split's trading records; not"
+        " dated is also what lies in a window that was not known to be over when the split ended;"
         " val, which may lie in fewer regimes than that needs, is held to equal shares of those it has; 1: no quota",
+    )
+    regime_lag_days: float = Field(
+        default=_STALL_DAYS,
+        ge=0,
+        allow_inf_nan=False,
+        description="days after its end by which a bull or dump is known to be over: at least regimes.stall_days",
     )
     max_underlying_share: float = Field(
         default=1.0,
@@ -84,7 +93,8 @@ def mix_corpora(
 
     Args:
         regimes: columns label, start, end of REGIME_WINDOWS; needed for `max_regime_share`. A label groups records and
-            enters no text.
+            enters no text. Quotas go by windows that were over by the end of a split's last label (`windows_known_by`):
+            what comes later cannot change which records of a split are here.
 
     Returns:
         A frame of MIXED_CORPUS, and its `count_table` before and after.
@@ -113,6 +123,16 @@ def mix_corpora(
     before = _joined([f[f["split"].isin(["train", "val"])] for f in (*trading.values(), stable)])
     mixed = mixed.iloc[order].reset_index(drop=True)
     return mixed, count_table(mixed, before=before, regimes=regimes)
+
+
+def windows_known_by(regimes: pd.DataFrame, moment: pd.Timestamp, *, lag: pd.Timedelta) -> pd.DataFrame:
+    """The windows that no candle after `moment` can move.
+
+    A window ends at its extreme and is closed later: a bull or dump by `stall_days` at the latest, a chop at any time,
+    yet before the next trend ends. So these are all windows up to the last bull or dump that ended `lag` before.
+    """
+    trends = regimes[(regimes["label"] != "chop") & (regimes["end"] + lag <= moment)]
+    return regimes[regimes["end"] <= trends["end"].max()]
 
 
 def even_sample(frame: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
@@ -155,7 +175,10 @@ def _cell_labels(
     """Kind, underlying, regime (where a quota asks for it) and answer (of trade-or-skip that has to stay balanced)."""
     labels = records[["kind", "underlying"]].assign(regime="", answer="")
     if regimes is not None and params.max_regime_share < 1:
-        labels["regime"] = regime_names(records["decision_time"], regimes, by="label")
+        known = windows_known_by(
+            regimes, records["label_end_time"].max(), lag=pd.Timedelta(days=params.regime_lag_days)
+        )
+        labels["regime"] = regime_names(records["decision_time"], known, by="label")
     if balance != "none":
         kind_1 = records["kind"] == "trade_or_skip"
         labels["answer"] = answer_classes(records).where(kind_1, "")

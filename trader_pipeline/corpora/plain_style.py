@@ -11,15 +11,25 @@ import pyarrow.compute as pc
 from trader_pipeline.corpora.presentation import Presentation
 from trader_pipeline.corpora.prompt_rows import PromptTable
 from trader_pipeline.corpora.render_params import RenderParams
-from trader_pipeline.corpora.text_columns import TEXT, fixed, join, labelled, significant, whole_signed
+from trader_pipeline.corpora.text_columns import (
+    TEXT,
+    fixed,
+    join,
+    labelled,
+    percent,
+    significant,
+    told,
+    units,
+    whole_signed,
+)
 
 _LARGE_PRICE = 1000
 _MICROSECONDS_A_MINUTE = 60_000_000
 _FIGURES: dict[str, tuple[str, Callable[[np.ndarray], pa.Array], str]] = {
     "strike": ("Strike: ", lambda v: significant(v, 10), ""),
-    "dte": ("DTE: ", lambda v: shortest(v, 1), ""),
+    "dte": ("DTE: ", lambda v: days(v), ""),
     "delta": ("Delta: ", lambda v: fixed(v, 2), ""),
-    "iv": ("IV: ", lambda v: fixed(v * 100, 0), "%"),
+    "iv": ("IV: ", percent, "%"),
     "ivrv_ratio": ("IV/RV: ", lambda v: fixed(v, 2), ""),
     "premium_yield_pct": ("Yield: ", lambda v: fixed(v, 2), "%"),
     "distance_to_strike_atr": ("Distance: ", lambda v: fixed(v, 1), " ATR"),
@@ -40,13 +50,13 @@ def market_lines(rows: PromptTable, params: RenderParams, *, spot_name: str) -> 
         f"\n{policy}: ",
         rows.texts("exit_style"),
         "\nTrend: 1d ",
-        whole_signed(rows.numbers("return_1d_pct")),
+        whole_signed(moved_pct(rows, "return_1d_pct")),
         "%, 7d ",
-        whole_signed(rows.numbers("return_7d_pct")),
+        whole_signed(moved_pct(rows, "return_7d_pct")),
         "%, 30d ",
-        whole_signed(rows.numbers("return_30d_pct")),
+        whole_signed(moved_pct(rows, "return_30d_pct")),
         "%\nVolatility 30d: ",
-        fixed(rows.numbers("realised_volatility_30d") * 100, 0),
+        percent(monthly_volatility(rows)),
         "%\nDrawdown: ",
         fixed(rows.numbers("drawdown_from_high_30d_pct"), 0),
         "%\n",
@@ -61,6 +71,23 @@ def candidate_text(rows: PromptTable, columns: Sequence[str], params: RenderPara
         label, figure, unit = _FIGURES[column]
         parts += [f", {label}" if place else label, figure(rows.numbers(column)), unit]
     return parts
+
+
+def moved_pct(rows: PromptTable, name: str) -> np.ndarray:
+    """Simple returns in percent of a column of log returns in percent, as a reader understands "up 3.2%".
+
+    Raises:
+        ValueError: names the first row whose return no market has.
+    """
+    with np.errstate(over="ignore"):
+        return rows.printable(np.expm1(rows.numbers(name) / 100) * 100, name)
+
+
+def monthly_volatility(rows: PromptTable) -> np.ndarray:
+    """Realised over 30 days, as a share; of zero no implied volatility is any number of times."""
+    values = rows.numbers("realised_volatility_30d")
+    rows.refuse(values <= 0, "realised_volatility_30d is not above 0: implied over realised is no figure")
+    return values
 
 
 def minute(moments: pa.Array) -> pa.Array:
@@ -85,7 +112,18 @@ def price(values: np.ndarray) -> pa.Array:
 
 def shortest(values: np.ndarray, decimals: int) -> pa.Array:
     """At most so many decimals, without trailing zeros: `7`, `26.3`."""
-    return labelled(fixed(values, decimals), lambda keys: [f"{float(key):g}" for key in keys.to_pylist()])
+    return labelled(pa.array(units(values, decimals)), lambda keys: _trimmed(told(keys.to_numpy(), decimals)))
+
+
+def days(dte: np.ndarray) -> pa.Array:
+    """Days to one decimal, or to two digits below one day: `7`, `26.3`, `0.04`."""
+    text = shortest(dte, 1)
+    short = units(dte, 1) < 10
+    return pc.replace_with_mask(text, pa.array(short), significant(dte[short], 2)) if short.any() else text
+
+
+def _trimmed(figures: pa.Array) -> list[str]:
+    return [text.rstrip("0").rstrip(".") if "." in text else text for text in figures.to_pylist()]
 
 
 def numbered_lines(candidates: pa.Array, shown: Presentation) -> pa.Array:

@@ -30,6 +30,8 @@ PROMPT_COLUMNS: tuple[str, ...] = (
     *RECORDED_FEATURES,
     *_CANDIDATE,
 )
+LARGEST_FIGURE = 1e12
+"""No price, percentage or ratio of a market reaches this: what does is a mistake, and no text."""
 _MOMENT = pa.timestamp("us", tz="UTC")
 _SCHEMA = pa.schema(
     [
@@ -95,6 +97,17 @@ class PromptTable:
         """
         values = self.optional_numbers(name)
         self.refuse(~np.isfinite(values), f"{name} is null or not finite; a prompt needs a figure")
+        return self.printable(values, name)
+
+    def printable(self, values: np.ndarray, name: str) -> np.ndarray:
+        """The values, a column or made from columns, if text can be made of all.
+
+        Raises:
+            ValueError: names the first row that holds no figure or one of 1e12 or more.
+        """
+        self.refuse(
+            ~(np.abs(values) < LARGEST_FIGURE), f"{name} is {LARGEST_FIGURE:g} or more: no market has that"
+        )
         return values
 
     def refuse(self, wrong: np.ndarray, reason: str) -> None:

@@ -1,27 +1,33 @@
 """Brief reasons before an answer, each sentence computed from the features it names.
 
 Belongs here: the sentences about one call, for selling or against it, and about a step where nothing is sold. Words
-that compare follow the figures as they are printed. What came later has no place here: the sentences know prompt rows
-alone.
+that compare follow the figures as the sentence and the prompt print them. What came later has no place here: the
+sentences know prompt rows alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trader_pipeline.corpora.plain_style import shortest
+from trader_pipeline.corpora.plain_style import moved_pct
 from trader_pipeline.corpora.presentation import Presentation
 from trader_pipeline.corpora.prompt_rows import PromptTable
-from trader_pipeline.corpora.report_style import away_text, days_text, percent_moved
-from trader_pipeline.corpora.text_columns import TEXT, fixed, join
+from trader_pipeline.corpora.render_params import RenderParams
+from trader_pipeline.corpora.report_style import above_spot, away_text, days_text
+from trader_pipeline.corpora.text_columns import TEXT, fixed, join, told, units
 
-FAR_STRIKE_RANGES, LARGE_WEEKLY_MOVE_PCT, LARGE_WEEKLY_YIELD_PCT = 2.0, 5.0, 1.0
+FAR_STRIKE_RANGES, LARGE_WEEKLY_MOVE_PCT, LARGE_WEEKLY_YIELD_PCT = 2, 5, 1
 _REASONS = 2
 _NOTHING = pa.scalar("", TEXT)
+_NO_REASON = {
+    1: " Nothing in these figures speaks for selling it.",
+    -1: " Nothing in these figures speaks against selling it.",
+}
 
 
 @dataclass(frozen=True)
@@ -32,39 +38,60 @@ class _Statement:
     side: np.ndarray
 
 
-def sell_rationale(rows: PromptTable) -> pa.Array:
-    """What the call pays, and the first two statements that speak for selling it, where there are any."""
-    return _argued(rows, side=1)
+def sell_rationale(rows: PromptTable, params: RenderParams) -> pa.Array:
+    """What the call pays, and the first two statements that speak for selling it, or that none does."""
+    return _argued(rows, params, side=1)
 
 
-def skip_rationale(rows: PromptTable) -> pa.Array:
-    """What the call pays, and the first two statements that speak against selling it, where there are any."""
-    return _argued(rows, side=-1)
+def skip_rationale(rows: PromptTable, params: RenderParams) -> pa.Array:
+    """What the call pays, and the first two statements that speak against selling it, or that none does."""
+    return _argued(rows, params, side=-1)
 
 
-def no_trade_rationale(steps: PromptTable, offers: PromptTable, shown: Presentation) -> pa.Array:
-    """What the best paid call pays, how the chain is priced, and what the market did over the week."""
+def no_trade_rationale(
+    steps: PromptTable, offers: PromptTable, shown: Presentation, params: RenderParams
+) -> pa.Array:
+    """What the best paid call pays, and the first two statements against selling, or that there is none."""
     most = shown.per_step(np.maximum, offers.numbers("premium_yield_pct"))
-    ratio = shown.per_step(np.maximum, offers.numbers("ivrv_ratio"))
-    return join(
-        "The calls on offer pay at most ",
-        fixed(most, 2),
-        "% of the coin, at no more than ",
-        fixed(ratio, 2),
-        " times realised volatility. ",
-        _week(steps).text,
-        rows=steps.count,
+    pays = join("The calls on offer pay at most ", fixed(most, 2), "% of the coin.", rows=steps.count)
+    statements = (*_about_most(offers, shown), _week(steps, params))
+    return _with_reasons(
+        pays, statements, side=-1, none=" Nothing in these figures speaks against selling one."
     )
 
 
-def _argued(rows: PromptTable, *, side: int) -> pa.Array:
-    said = np.zeros(rows.count, dtype=np.int64)
-    parts: list[str | pa.Array] = [_premium(rows)]
-    for statement in (_volatility(rows), _room(rows), _yield(rows), _week(rows)):
+def _argued(rows: PromptTable, params: RenderParams, *, side: int) -> pa.Array:
+    statements = (_volatility(rows), _room(rows), _yield(rows), _week(rows, params))
+    return _with_reasons(_premium(rows), statements, side=side, none=_NO_REASON[side])
+
+
+def _with_reasons(first: pa.Array, statements: Sequence[_Statement], *, side: int, none: str) -> pa.Array:
+    said = np.zeros(len(first), dtype=np.int64)
+    parts: list[str | pa.Array] = [first]
+    for statement in statements:
         wanted = (statement.side == side) & (said < _REASONS)
         said += wanted
-        parts.append(pc.if_else(pa.array(wanted), join(" ", statement.text, rows=rows.count), _NOTHING))
-    return join(*parts, rows=rows.count)
+        parts.append(pc.if_else(pa.array(wanted), join(" ", statement.text, rows=len(first)), _NOTHING))
+    parts.append(pc.if_else(pa.array(said == 0), pa.scalar(none, TEXT), _NOTHING))
+    return join(*parts, rows=len(first))
+
+
+def _about_most(offers: PromptTable, shown: Presentation) -> tuple[_Statement, ...]:
+    """Statements against selling, with the number of calls they hold for; they speak where that is half or more."""
+    claims = {
+        "Implied volatility is below realised for ": _ratio(offers) < 100,
+        f"The strike is less than {FAR_STRIKE_RANGES} daily ranges above spot for ": ~_far(offers),
+        f"The premium is below {LARGE_WEEKLY_YIELD_PCT}% a week for ": _weekly_side(offers) < 0,
+    }
+    return tuple(_counted(text, holds, shown) for text, holds in claims.items())
+
+
+def _counted(text: str, holds: np.ndarray, shown: Presentation) -> _Statement:
+    number = shown.per_step(np.add, holds.astype(np.int64))
+    some = join(told(number, 0), " of ", told(shown.sizes, 0), " calls", rows=shown.steps)
+    calls = pc.if_else(pa.array(number == shown.sizes), pa.scalar("every call", TEXT), some)
+    side = np.where(2 * number >= shown.sizes, -1, 0)
+    return _Statement(join(text, calls, ".", rows=shown.steps), side)
 
 
 def _premium(rows: PromptTable) -> pa.Array:
@@ -79,70 +106,78 @@ def _premium(rows: PromptTable) -> pa.Array:
     )
 
 
+def _ratio(rows: PromptTable) -> np.ndarray:
+    """Implied over realised volatility in hundredths, as prompts print it."""
+    return units(rows.numbers("ivrv_ratio"), 2)
+
+
 def _volatility(rows: PromptTable) -> _Statement:
-    implied = np.rint(rows.numbers("iv") * 100)
-    realised = np.rint(rows.numbers("realised_volatility_30d") * 100)
-    side = np.sign(implied - realised)
+    ratio = _ratio(rows)
+    side = np.sign(ratio - 100)
     text = join(
-        "Implied volatility of ",
-        fixed(implied, 0),
-        "% is ",
-        _by_side(side, "above", "equal to", "below"),
-        " the ",
-        fixed(realised, 0),
-        "% realised over 30 days.",
+        "Implied volatility is ",
+        _by_side(side, "above", "at", "below"),
+        " realised, ",
+        told(ratio, 2),
+        " times it.",
         rows=rows.count,
     )
     return _Statement(text, side)
+
+
+def _far(rows: PromptTable) -> np.ndarray:
+    return (units(rows.numbers("distance_to_strike_atr"), 1) >= FAR_STRIKE_RANGES * 10) & (
+        above_spot(rows) > 0
+    )
 
 
 def _room(rows: PromptTable) -> _Statement:
-    """A strike leaves room from `FAR_STRIKE_RANGES` average daily ranges on."""
-    ranges = np.rint(rows.numbers("distance_to_strike_atr") * 10) / 10
-    far = ranges >= FAR_STRIKE_RANGES
-    text = join(
-        "The strike is ",
-        away_text(rows),
-        ", which leaves ",
-        _by_side(np.where(far, 1, -1), "room", "", "little room"),
-        ".",
-        rows=rows.count,
-    )
-    return _Statement(text, np.where(far, 1, -1))
+    """A strike leaves room from `FAR_STRIKE_RANGES` average daily ranges above spot on."""
+    side = np.where(_far(rows), 1, np.where(above_spot(rows) > 0, -1, 0))
+    room = _by_side(side, "room", "no room", "little room")
+    text = join("The strike is ", away_text(rows), ", which leaves ", room, ".", rows=rows.count)
+    return _Statement(text, np.where(side == 1, 1, -1))
+
+
+def _weekly(rows: PromptTable) -> np.ndarray:
+    """The premium by the week in hundredths of a percent, from its figures as printed; 0 below one day."""
+    tenths = units(rows.numbers("dte"), 1)
+    premium = units(rows.numbers("premium_yield_pct"), 2)
+    return units(np.divide(premium * 70, tenths, out=np.zeros(rows.count), where=tenths >= 10), 0)
+
+
+def _weekly_side(rows: PromptTable) -> np.ndarray:
+    """A call of less than a day is no matter of weeks: 0."""
+    lasting = units(rows.numbers("dte"), 1) >= 10
+    return np.where(lasting, np.sign(_weekly(rows) - LARGE_WEEKLY_YIELD_PCT * 100), 0)
 
 
 def _yield(rows: PromptTable) -> _Statement:
-    """The premium by the week, from its figures as printed before."""
-    days = np.rint(rows.numbers("dte") * 10) / 10
-    premium = np.rint(rows.numbers("premium_yield_pct") * 100) / 100
-    weekly = np.rint(np.divide(premium * 7, days, out=np.zeros_like(days), where=days > 0) * 100) / 100
-    side = np.where(days > 0, np.sign(weekly - LARGE_WEEKLY_YIELD_PCT), 0)
+    side = _weekly_side(rows)
     text = join(
         "The premium comes to ",
-        fixed(weekly, 2),
+        told(_weekly(rows), 2),
         "% a week, ",
-        _by_side(side, "above", "equal to", "below"),
-        f" {LARGE_WEEKLY_YIELD_PCT:g}%.",
+        _by_side(side, "above", "at", "below"),
+        f" {LARGE_WEEKLY_YIELD_PCT}%.",
         rows=rows.count,
     )
     return _Statement(text, side)
 
 
-def _week(rows: PromptTable) -> _Statement:
-    tenths = np.rint(percent_moved(rows.numbers("return_7d_pct")) * 10)
-    large = tenths > LARGE_WEEKLY_MOVE_PCT * 10
-    moved = join(
-        _by_side(np.sign(tenths), "rose ", "moved ", "fell "),
-        shortest(np.abs(tenths) / 10, 1),
-        "%",
-        rows=rows.count,
-    )
+def _week(rows: PromptTable, params: RenderParams) -> _Statement:
+    """What the coin did over the week, to as many decimals as the prompt has."""
+    decimals = 1 if params.style == "report" else 0
+    moved = units(moved_pct(rows, "return_7d_pct"), decimals)
+    large = moved > LARGE_WEEKLY_MOVE_PCT * 10**decimals
+    size = join(told(np.abs(moved), decimals), "%", rows=rows.count)
+    how_far = pc.if_else(pa.array(moved == 0), _NOTHING, size)
     text = join(
         rows.texts("underlying"),
-        " ",
-        moved,
+        _by_side(np.sign(moved), " rose ", " is unchanged", " fell "),
+        how_far,
         " over the last 7 days",
-        _by_side(np.where(large, 1, -1), f", more than {LARGE_WEEKLY_MOVE_PCT:g}%", "", ""),
+        _by_side(np.where(large, 1, -1), f", more than {LARGE_WEEKLY_MOVE_PCT}%", "", ""),
         ".",
         rows=rows.count,
     )

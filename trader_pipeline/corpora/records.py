@@ -77,14 +77,15 @@ def corpus_frame(kind: str, columns: Mapping[str, Any], table: Table) -> pd.Data
 
 
 def corpus_hash(frame: pd.DataFrame) -> str:
-    """SHA-256 of what a corpus teaches: each record's split, system, user, answer or pair of answers, and weight.
+    """SHA-256 of what a corpus teaches: each record's split, kind, system, user, answer or answers, and weight.
 
     Neither the order of the records counts (a table is stored by `record_id`, JSONL files are one a split) nor their
-    ids, kinds and origins. So the hash of a table is that of the JSONL files written from it, given their splits.
+    ids and origins. So the hash of a table is that of the JSONL files written from it, given their splits; a kind that
+    the text does not tell (`jsonl.kind_of`) makes another hash, as the audit's rules hang on it.
 
     Args:
         frame: columns user, and assistant or chosen_answer and rejected_answer (or all three, null where a record has
-            none); system and split (else "") and weight (else 1) may be absent or null.
+            none); system and split (else ""), kind (else told from the text) and weight (else 1) may be absent or null.
 
     Raises:
         ValueError: no `user`, or neither `assistant` nor `chosen_answer` and `rejected_answer`.
@@ -96,6 +97,7 @@ def corpus_hash(frame: pd.DataFrame) -> str:
         )
     texts = [_texts(frame, name, absent="") for name in ("split", "system", "user")]
     texts += [_texts(frame, name, absent=_NO_ANSWER) for names in _ANSWERS for name in names]
+    texts.append(_kinds(*texts[2:]) if "kind" not in frame.columns else _texts(frame, "kind", absent=""))
     weight = (
         frame["weight"].astype(float).fillna(1.0).tolist()
         if "weight" in frame.columns
@@ -103,6 +105,17 @@ def corpus_hash(frame: pd.DataFrame) -> str:
     )
     rows = zip(*texts, weight, strict=True)
     return hashlib.sha256(b"".join(sorted(_row_digest(row) for row in rows))).hexdigest()
+
+
+def _kinds(users: list[str], singles: list[str], *pairs: list[str]) -> list[str]:
+    """What the loader of JSON lines tells of each record."""
+    # Imported here: it imports this module, for the ids.
+    from trader_pipeline.corpora.jsonl import kind_of
+
+    return [
+        "preference" if single == _NO_ANSWER else kind_of(user, single)
+        for user, single in zip(users, singles, strict=True)
+    ]
 
 
 def _row_digest(row: tuple[Any, ...]) -> bytes:

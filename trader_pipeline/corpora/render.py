@@ -206,7 +206,7 @@ def _answers(rows: PromptTable, params: RenderParams) -> tuple[pa.Array, pa.Arra
     sell, skip = repeat(SELL_CALL, rows.count), repeat(SKIP, rows.count)
     if not params.rationale:
         return sell, skip
-    sold, skipped = sell_rationale(rows), skip_rationale(rows)
+    sold, skipped = sell_rationale(rows, params), skip_rationale(rows, params)
     return join(sold, "\n", sell, rows=rows.count), join(skipped, "\n", skip, rows=rows.count)
 
 
@@ -251,8 +251,8 @@ def _pick_answers(
     sold = labelled(pa.array(shown.positions), lambda keys: [str(n) for n in keys.to_pylist()])
     held = repeat(NO_TRADE, steps.count)
     if params.rationale:
-        sold = join(sell_rationale(offers), "\n", sold, rows=offers.count)
-        held = join(no_trade_rationale(steps, offers, shown), "\n", held, rows=steps.count)
+        sold = join(sell_rationale(offers, params), "\n", sold, rows=offers.count)
+        held = join(no_trade_rationale(steps, offers, shown, params), "\n", held, rows=steps.count)
     order = np.argsort(np.concatenate([shown.step_of_place, np.arange(shown.steps)]), kind="stable")
     starts = shown.starts + np.arange(shown.steps + 1)
     answers = pa.concat_arrays([sold, held]).take(pa.array(order))

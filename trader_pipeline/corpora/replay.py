@@ -59,7 +59,11 @@ def build_replay_corpus(
     trades["step"] = pd.Series(steps, index=trades.index, dtype=object)
     trades["decision_time"] = pd.DatetimeIndex([s.decision_time for s in steps])
     trades["split"] = assign_splits(
-        trades["decision_time"], trades["exit_ts"], params=split_params, boundaries=boundaries
+        trades["decision_time"],
+        trades["exit_ts"],
+        params=split_params,
+        boundaries=boundaries,
+        dte=pd.Series([s.candidates[0].dte for s in steps], index=trades.index, dtype=float),
     )
     usable = trades[trades["split"].isin(["train", "val", "test"])].sort_values(["decision_time", "trade_id"])
     usable = _balanced(usable, corpus_params)

@@ -74,16 +74,16 @@ PAYS = (
     "For {dte} it yields {yield}% of the coin. That prices volatility at {iv}%, {ratio} times realised.",
 )
 RISKS = (
-    "Gains above {strike}, {away}, are given up; delta {delta}. At expiry, fees aside, the sale is ahead of plain"
+    "Gains above {strike}, {away}, are given up; delta {delta}. At expiry, before fees, the sale is ahead of plain"
     " holding up to {break_even}.",
-    "What is sold is the upside above {strike}, {away}; delta {delta}. Past {break_even} at expiry, plain holding is"
-    " ahead.",
-    "The strike of {strike} lies {away}, delta {delta}. The risk is an expiry beyond {break_even}, where the cap costs"
-    " more than the premium.",
-    "Upside is capped at {strike}, {away}, with a delta of {delta}. At expiry it breaks even with holding at"
-    " {break_even}.",
-    "The risk is a rally: the cap is {strike}, {away}, delta {delta}; at expiry the sale breaks even with holding at"
-    " {break_even}.",
+    "What is sold is the upside above {strike}, {away}; delta {delta}. Past {break_even} at expiry, before"
+    " fees, plain holding is ahead.",
+    "The strike of {strike} lies {away}, delta {delta}. The risk is an expiry beyond {break_even}, before fees, where"
+    " the cap costs more than the premium.",
+    "Upside is capped at {strike}, {away}, with a delta of {delta}. At expiry, before fees, it breaks even"
+    " with holding at {break_even}.",
+    "The risk is a rally: the cap is {strike}, {away}, delta {delta}; at expiry, before fees, the sale breaks"
+    " even with holding at {break_even}.",
 )
 CHAIN = (
     "On offer: {calls} with {dtes} to run, deltas {deltas}. Premiums are {yields} of the coin, at implied volatility"

@@ -14,14 +14,25 @@ import pyarrow.compute as pc
 
 from trader_pipeline.corpora import report_phrases as phrases
 from trader_pipeline.corpora.phrasing import decision_hashes, with_instruments, worded
-from trader_pipeline.corpora.plain_style import minute, price, shortest
+from trader_pipeline.corpora.plain_style import days, minute, monthly_volatility, moved_pct, price
 from trader_pipeline.corpora.presentation import Presentation
 from trader_pipeline.corpora.prompt_rows import PromptTable
 from trader_pipeline.corpora.render_params import RenderParams
-from trader_pipeline.corpora.text_columns import TEXT, fixed, join, labelled, significant
+from trader_pipeline.corpora.text_columns import (
+    TEXT,
+    fixed,
+    join,
+    labelled,
+    percent,
+    significant,
+    told,
+    units,
+)
 
 _RETURNS = ("return_1d_pct", *(f"return_24h_lag_{lag}_pct" for lag in range(1, 7)))
-_PICKING_UP, _CALMING = 1.15, 0.87
+_PICKING_UP_PCT, _CALMING_PCT = 115, 87
+"""Realised volatility of the week in percent of that of the month."""
+_HOURS_A_DAY = 24
 
 
 def market_note(
@@ -57,44 +68,46 @@ def option_note(rows: PromptTable, params: RenderParams) -> list[str | pa.Array]
     return [rows.texts("instrument"), ". ", pays, " ", risks, *score]
 
 
-def percent_moved(log_return_pct: np.ndarray) -> np.ndarray:
-    """Simple return in percent of a log return in percent, as a reader understands "up 3.2%"."""
-    return np.expm1(log_return_pct / 100) * 100
-
-
 def _market_figures(rows: PromptTable, bars: int) -> dict[str, pa.Array]:
-    moved = {days: _tenths(percent_moved(rows.numbers(f"return_{days}_pct"))) for days in ("1d", "7d", "30d")}
-    averages = {days: _tenths(rows.numbers(f"distance_to_ma_{days}_pct")) for days in ("7d", "30d")}
-    volatility = {
-        days: np.rint(rows.numbers(f"realised_volatility_{days}") * 100) for days in ("1d", "7d", "30d")
-    }
+    moved = {span: units(moved_pct(rows, f"return_{span}_pct"), 1) for span in ("1d", "7d", "30d")}
+    averages = {span: units(rows.numbers(f"distance_to_ma_{span}_pct"), 1) for span in ("7d", "30d")}
+    volatility = {span: units(rows.numbers(f"realised_volatility_{span}"), 2) for span in ("1d", "7d")}
+    volatility["30d"] = units(monthly_volatility(rows), 2)
     return {
         "underlying": rows.texts("underlying"),
         "time": minute(rows.moments()),
         "spot": price(rows.numbers("spot")),
-        **{f"up_{days}": _by_sign(v, "up {}%", "unchanged", "down {}%") for days, v in moved.items()},
-        **{f"ma_{days}": _by_sign(v, "{}% above", "level with", "{}% below") for days, v in averages.items()},
-        "but": _chosen(moved["30d"] * moved["7d"] < 0, "but", "and"),
+        **{f"up_{span}": _by_sign(v, "up {}%", "unchanged", "down {}%") for span, v in moved.items()},
+        **{f"ma_{span}": _by_sign(v, "{}% above", "level with", "{}% below") for span, v in averages.items()},
+        "but": _chosen(np.sign(moved["30d"]) * np.sign(moved["7d"]) < 0, "but", "and"),
         "trend": _trend(moved["30d"], averages["30d"]),
-        "below_high": _by_sign(
-            -_tenths(rows.numbers("drawdown_from_high_30d_pct")),
-            "{}% above its 30-day high",
-            "at its 30-day high",
-            "{}% below its 30-day high",
-        ),
-        "third": _third(rows.numbers("range_position_30d")),
-        **{f"rv_{days}": fixed(v, 0) for days, v in volatility.items()},
+        **_level(rows),
+        **{f"rv_{span}": told(v, 0) for span, v in volatility.items()},
         "state": _state(volatility["7d"], volatility["30d"]),
         "atr": fixed(rows.numbers("atr_14d_pct"), 1),
         **_path_figures(rows, bars),
     }
 
 
+def _level(rows: PromptTable) -> dict[str, pa.Array]:
+    """The place under the high and in the range; in a range so narrow that the two clash, neither end is named."""
+    third = _third(rows.numbers("range_position_30d"))
+    below = _by_sign(
+        -units(rows.numbers("drawdown_from_high_30d_pct"), 1),
+        "{}% above its 30-day high",
+        "at its 30-day high",
+        "{}% below its 30-day high",
+    )
+    narrow = pc.and_(pc.equal(below, "at its 30-day high"), pc.not_equal(third, "upper"))
+    near = pa.scalar("within 0.1% of its 30-day high", TEXT)
+    return {"below_high": pc.if_else(narrow, near, below), "third": third}
+
+
 def _path_figures(rows: PromptTable, bars: int) -> dict[str, pa.Array]:
     """The last so many 24-hour moves, newest first, and what can be counted from them as they are printed."""
     if not bars:
         return {}
-    moves = np.stack([_tenths(percent_moved(rows.numbers(name))) for name in _RETURNS[:bars]])
+    moves = np.stack([units(moved_pct(rows, name), 1) for name in _RETURNS[:bars]])
     texts = [_move(column) for column in moves]
     return {
         "moves": pc.binary_join_element_wise(*texts, pa.scalar(", ", TEXT)),
@@ -109,7 +122,7 @@ def _term_structure(rows: PromptTable, hashes: np.ndarray) -> pa.Array:
     known = np.isfinite(slope)
     if not known.any():
         return pa.nulls(rows.count, TEXT)
-    points = _tenths(np.where(known, slope, 0.0) * 100)
+    points = units(rows.printable(np.where(known, slope, 0.0), "term_structure_slope"), 3)
     text = _by_sign(points, "{} points above", "level with", "{} points below")
     sentence = worded("term structure", phrases.TERM_STRUCTURE, hashes, {"slope": text})
     return pc.if_else(pa.array(known), sentence, pa.scalar(None, TEXT))
@@ -124,12 +137,12 @@ def _chain(offers: PromptTable, shown: Presentation, hashes: np.ndarray) -> pa.A
         both = join(low, f"{unit} to ", high, unit, rows=shown.steps)
         return pc.if_else(pc.equal(low, high), join(low, unit, rows=shown.steps), both)
 
-    dtes = join(spread("dte", lambda v: shortest(v, 1)), " days", rows=shown.steps)
+    dtes = offers.numbers("dte")
     figures = {
         "calls": labelled(
             pa.array(shown.sizes), lambda keys: [_counted(n, "call") for n in keys.to_pylist()]
         ),
-        "dtes": pc.if_else(pc.equal(dtes, "1 days"), pa.scalar("1 day", TEXT), dtes),
+        "dtes": _spread_of_days(shown.per_step(np.minimum, dtes), shown.per_step(np.maximum, dtes)),
         "deltas": spread("delta", lambda v: fixed(v, 2)),
         "yields": spread("premium_yield_pct", lambda v: fixed(v, 2), "%"),
         "ratios": spread("ivrv_ratio", lambda v: fixed(v, 2)),
@@ -137,40 +150,68 @@ def _chain(offers: PromptTable, shown: Presentation, hashes: np.ndarray) -> pa.A
     return worded("chain", phrases.CHAIN, hashes, figures)
 
 
+def _spread_of_days(low: np.ndarray, high: np.ndarray) -> pa.Array:
+    """`1 day`, `7 to 26.3 days`, `12 hours to 7 days`."""
+    shortest_run, longest_run = days_text(low), days_text(high)
+    first = pc.if_else(pa.array(units(low, 1) < 10), shortest_run, days(low))
+    both = join(first, " to ", longest_run, rows=len(low))
+    return pc.if_else(pc.equal(shortest_run, longest_run), longest_run, both)
+
+
 def _option_figures(rows: PromptTable) -> dict[str, pa.Array]:
     strike, premium = rows.numbers("strike"), rows.numbers("premium_yield_pct")
     rows.refuse(premium >= 100, "premium_yield_pct is 100 or more: no price would break even")
+    rows.refuse(rows.numbers("dte") <= 0, "dte is not above 0")
+    capped = significant(strike, 10)
+    # Sold for a share of the coin, payoff in coin: 1 - K/D is lost at a delivery price of D.
+    even = price(rows.printable(strike / (1 - premium / 100), "the break-even price"))
     return {
-        "strike": significant(strike, 10),
+        "strike": capped,
         "dte": days_text(rows.numbers("dte")),
         "yield": fixed(premium, 2),
-        "iv": fixed(rows.numbers("iv") * 100, 0),
+        "iv": percent(rows.numbers("iv")),
         "ratio": fixed(rows.numbers("ivrv_ratio"), 2),
         "delta": fixed(rows.numbers("delta"), 2),
         "away": away_text(rows),
-        # Sold for a share of the coin, payoff in coin: 1 - K/D is lost at a delivery price of D.
-        "break_even": price(strike / (1 - premium / 100)),
+        # Prices are rounded more than strikes: a break-even below the strike would be untrue.
+        "break_even": pc.if_else(pc.less(even.cast(pa.float64()), capped.cast(pa.float64())), capped, even),
     }
 
 
 def days_text(dte: np.ndarray) -> pa.Array:
-    """`7 days`, `26.3 days`, `1 day`."""
-    return labelled(
-        shortest(dte, 1), lambda keys: [f"{k} day" if k == "1" else f"{k} days" for k in keys.to_pylist()]
+    """`7 days`, `26.3 days`, `1 day`; below one day `12 hours`, `1 hour`, `under an hour`."""
+    text = labelled(
+        days(dte), lambda keys: [f"{k} day" if k == "1" else f"{k} days" for k in keys.to_pylist()]
     )
+    short = units(dte, 1) < 10
+    if not short.any():
+        return text
+    hours = labelled(
+        pa.array(units(dte[short] * _HOURS_A_DAY, 0)), lambda keys: [_hours(k) for k in keys.to_pylist()]
+    )
+    return pc.replace_with_mask(text, pa.array(short), hours)
 
 
 def away_text(rows: PromptTable) -> pa.Array:
     """`7.8% above spot (1.9 daily ranges)`: in percent, and in mean daily true ranges."""
-    percent = _tenths((rows.numbers("strike") / rows.numbers("spot") - 1) * 100)
+    share = above_spot(rows)
     ranges = fixed(np.abs(rows.numbers("distance_to_strike_atr")), 1)
-    side = _by_sign(percent, "{}% above spot", "at spot", "{}% below spot")
+    side = _by_sign(units(share, 3), "{}% above spot", "at spot", "{}% below spot")
+    hardly = _chosen(share > 0, "less than 0.1% above spot", "less than 0.1% below spot")
+    side = pc.if_else(pa.array((units(share, 3) == 0) & (share != 0)), hardly, side)
     return join(side, " (", ranges, " daily ranges)", rows=rows.count)
 
 
-def _tenths(values: np.ndarray) -> np.ndarray:
-    """Values in whole tenths, as they are printed with one decimal."""
-    return np.rint(values * 10)
+def above_spot(rows: PromptTable) -> np.ndarray:
+    """How far the strike lies above spot as both are printed, as a share of spot; 0 where they read the same."""
+    spot = price(rows.numbers("spot")).cast(pa.float64()).to_numpy()
+    rows.refuse(spot <= 0, "spot is not above 0")
+    strike = significant(rows.numbers("strike"), 10).cast(pa.float64()).to_numpy()
+    return rows.printable(strike / spot - 1, "strike over spot")
+
+
+def _hours(count: int) -> str:
+    return "under an hour" if count < 1 else _counted(count, "hour")
 
 
 def _move(tenths: np.ndarray) -> pa.Array:
@@ -180,8 +221,8 @@ def _move(tenths: np.ndarray) -> pa.Array:
 def _by_sign(tenths: np.ndarray, above: str, zero: str, below: str) -> pa.Array:
     """One of three texts, by the sign of the figure as printed, which stands in the place `{}` without its sign."""
 
-    def text(key: float) -> str:
-        return zero if key == 0 else (above if key > 0 else below).format(f"{abs(key) / 10:.1f}")
+    def text(key: int) -> str:
+        return zero if key == 0 else (above if key > 0 else below).format(f"{abs(key) // 10}.{abs(key) % 10}")
 
     return labelled(pa.array(tenths), lambda keys: [text(k) for k in keys.to_pylist()])
 
@@ -201,8 +242,9 @@ def _third(position: np.ndarray) -> pa.Array:
 
 
 def _state(week: np.ndarray, month: np.ndarray) -> pa.Array:
-    calming = _chosen(week <= month * _CALMING, "is calming down", "is steady")
-    return pc.if_else(pa.array(week >= month * _PICKING_UP), pa.scalar("is picking up", TEXT), calming)
+    calming = _chosen((week < month) & (100 * week <= _CALMING_PCT * month), "is calming down", "is steady")
+    rising = (week > month) & (100 * week >= _PICKING_UP_PCT * month)
+    return pc.if_else(pa.array(rising), pa.scalar("is picking up", TEXT), calming)
 
 
 def _counted(number: int, noun: str) -> str:

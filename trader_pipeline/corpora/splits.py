@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from typing import Literal
 
@@ -35,7 +36,10 @@ class SplitParams(BaseModel):
         default=0.1, gt=0, description="last share of the time span; only the final evaluation reads it"
     )
     embargo_hours: float = Field(
-        default=24.0, ge=0, description="hours between a label's end and the next split's start"
+        default=24.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="hours between a label's end and the next split's start",
     )
 
     @model_validator(mode="after")
@@ -54,6 +58,7 @@ def make_splits(
     boundaries: Mapping[str, pd.Timestamp] | None = None,
     regimes: pd.DataFrame | None = None,
     by: Literal["regime", "label"] = "regime",
+    dte: pd.Series | None = None,
 ) -> pd.DataFrame:
     """Every split of some labelled decisions: by time, and with each regime left out once.
 
@@ -61,9 +66,9 @@ def make_splits(
     sealed. `purged_size` is no setting: it is as long as each row's own label lives. `embargo` is
     `params.embargo_hours`, added to the end of every label.
 
-    In no column does the life [decision_time, label_end_time + embargo] of a training row hold the decision of a val,
-    test or sealed row of that column, nor the life of a test row a training row's decision. Sealed rows are sealed in
-    every column. Rows that would break this are purged (null).
+    A row lives from its decision to `open_until` plus the embargo. In no column does the life of a training row hold
+    the decision of a val, test or sealed row of that column, nor the life of a test row a training row's decision.
+    Sealed rows are sealed in every column. Rows that would break this are purged (null).
 
     Args:
         decision_time, label_end_time: n rows each, UTC, in any order; equal times are fine.
@@ -71,6 +76,7 @@ def make_splits(
         regimes: columns regime, label, start, end of REGIME_WINDOWS. Provisional windows have no fold: they may yet
             change.
         by: leave out one window at a time, or all windows of a label at a time.
+        dte: n rows, days to expiry at the decision; given for calls, as a label may end early (see `open_until`).
 
     Returns:
         n rows with the index of `decision_time`: `split` (train, val, test, sealed or null), and per fold a column
@@ -78,16 +84,17 @@ def make_splits(
         row and a training row; regimes without have no column.
 
     Raises:
-        ValueError: a label that ends before its decision, a null time, or from `split_boundaries`.
+        ValueError: from `split_boundaries`, `check_boundaries` or `open_until`.
     """
     params = params or SplitParams()
-    boundaries = boundaries or split_boundaries(decision_time, params)
-    split = assign_splits(decision_time, label_end_time, params=params, boundaries=boundaries)
+    boundaries = check_boundaries(boundaries or split_boundaries(decision_time, params))
+    ends = open_until(decision_time, label_end_time, dte)
+    split = assign_splits(decision_time, ends, params=params, boundaries=boundaries)
     splits = pd.DataFrame({"split": split}, index=decision_time.index)
     if regimes is None:
         return splits
-    closed = regimes[~regimes["provisional"]] if "provisional" in regimes.columns else regimes
-    lives = _Lives.of(decision_time, label_end_time, params, boundaries)
+    closed = regimes[~regimes["provisional"].astype(bool)] if "provisional" in regimes.columns else regimes
+    lives = _Lives.of(decision_time, ends, params, boundaries)
     for key, windows in closed.sort_values("start").groupby(by, sort=False):
         fold = lives.fold(windows["start"], windows["end"])
         if {"train", "test"} <= set(fold.tolist()):
@@ -132,12 +139,87 @@ def boundaries_from_json(text: str) -> Boundaries:
     """The reverse of `boundaries_to_json`.
 
     Raises:
-        ValueError: a split is missing or a moment cannot be read.
+        ValueError: from `check_boundaries`, or a text that is no JSON object.
     """
-    fields = json.loads(text)
-    if list(fields) != list(SPLITS):
-        raise ValueError(f"split boundaries must name {', '.join(SPLITS)}; got {', '.join(fields)}")
-    return {split: pd.Timestamp(moment) for split, moment in fields.items()}
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{_BOUNDARIES}: this is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{_BOUNDARIES}; got {text.strip()[:80]}")
+    return check_boundaries(fields)
+
+
+def check_boundaries(boundaries: Mapping[str, object]) -> Boundaries:
+    """The boundaries in UTC, in the order of the splits.
+
+    Raises:
+        ValueError: a split is missing or unknown, a moment cannot be read or has no zone, or one is not later than the
+            one before it.
+    """
+    if set(boundaries) != set(SPLITS):
+        raise ValueError(f"{_BOUNDARIES}; got {', '.join(map(str, boundaries)) or 'none'}")
+    checked = {split: _moment(split, boundaries[split]) for split in SPLITS}
+    for earlier, later in pairwise(SPLITS):
+        if checked[later] <= checked[earlier]:
+            raise ValueError(
+                f"{_BOUNDARIES}; {later} begins at {checked[later]}, not after {earlier} at {checked[earlier]}"
+            )
+    return checked
+
+
+_BOUNDARIES = f"split boundaries must be the first moments, UTC and ascending, of {', '.join(SPLITS)}"
+
+
+def _moment(split: str, value: object) -> pd.Timestamp:
+    if not isinstance(value, str | datetime):
+        raise ValueError(f"{_BOUNDARIES}; {split} is {value!r}")
+    try:
+        moment = pd.Timestamp(value)
+    except ValueError as error:
+        raise ValueError(f"{_BOUNDARIES}; {split} is {value!r}") from error
+    if moment is pd.NaT or moment.tzinfo is None:
+        raise ValueError(
+            f"{_BOUNDARIES}; {split} is {value!r}, without a zone: write it as 2024-03-01T00:00:00+00:00"
+        )
+    return moment.tz_convert("UTC")
+
+
+def open_until(decision_time: pd.Series, label_end_time: pd.Series, dte: pd.Series | None) -> pd.Series:
+    """Until when each row counts as open: the end of its label, and no sooner than its call expires.
+
+    A label may end early because the trade went well. Purging by that end alone would keep the winners near a split's
+    end and drop the losers; the expiry is known at the decision and tells nothing.
+
+    Args:
+        dte: days to expiry at the decision (of a step: the longest of its candidates); None: the ends of labels alone.
+
+    Returns:
+        Moments (UTC), with the index of `decision_time`.
+
+    Raises:
+        ValueError: a label that ends before its decision, a null time, or days to expiry that are no number.
+    """
+    _refuse_null(decision_time, label_end_time)
+    early = (label_end_time.array < decision_time.array).astype(bool)
+    if early.any():
+        row = int(early.argmax())
+        raise ValueError(
+            f"row {row}: label_end_time {label_end_time.iloc[row]} lies before decision_time {decision_time.iloc[row]}"
+        )
+    ends = pd.DatetimeIndex(label_end_time).as_unit("ns")
+    if dte is not None:
+        days = dte.to_numpy(dtype=float, na_value=np.nan)
+        if not np.isfinite(days).all():
+            row = int((~np.isfinite(days)).argmax())
+            raise ValueError(
+                f"row {row}: dte is {dte.iloc[row]}; without it no one knows when its call expires"
+            )
+        # To the second: 53 hours are no exact number of days, and a nanosecond short of a split's start is inside it.
+        life = pd.to_timedelta(np.rint(days * 86_400), unit="s")
+        expiry = pd.DatetimeIndex(decision_time).as_unit("ns") + life
+        ends = ends.where(ends > expiry, expiry)
+    return pd.Series(ends, index=decision_time.index)
 
 
 def assign_splits(
@@ -146,30 +228,25 @@ def assign_splits(
     *,
     params: SplitParams,
     boundaries: Mapping[str, pd.Timestamp],
+    dte: pd.Series | None = None,
 ) -> pd.Series:
     """Split of each row, or null where the row is purged.
 
-    A row belongs to the split in which its decision lies. It is purged when `label_end_time + embargo` reaches the
-    start of the next split: its label would be known only while that split's decisions are already being made.
+    A row belongs to the split in which its decision lies. It is purged when `open_until` plus the embargo reaches the
+    start of the next split: its label may be known only while that split's decisions are already being made.
 
     Returns:
         Strings (train, val, test, sealed) or `None`, with the index of `decision_time`.
 
     Raises:
-        ValueError: a label that ends before its decision, or a null time.
+        ValueError: from `check_boundaries` or `open_until`.
     """
-    _refuse_null(decision_time, label_end_time)
-    early = (label_end_time < decision_time).to_numpy()
-    if early.any():
-        row = int(early.argmax())
-        raise ValueError(
-            f"row {row}: label_end_time {label_end_time.iloc[row]} lies before decision_time {decision_time.iloc[row]}"
-        )
+    ends, boundaries = open_until(decision_time, label_end_time, dte), check_boundaries(boundaries)
     later_starts = pd.DatetimeIndex([boundaries[split] for split in SPLITS[1:]])
     place = later_starts.searchsorted(pd.DatetimeIndex(decision_time), side="right")
     splits = pd.Series(np.array(SPLITS, dtype=object)[place], index=decision_time.index, dtype=object)
     next_start = later_starts.append(pd.DatetimeIndex([pd.NaT], tz=later_starts.tz))[place]
-    known_by = pd.DatetimeIndex(label_end_time) + pd.Timedelta(hours=params.embargo_hours)
+    known_by = pd.DatetimeIndex(ends) + pd.Timedelta(hours=params.embargo_hours)
     splits[known_by >= next_start] = None
     return splits
 

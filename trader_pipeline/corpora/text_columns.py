@@ -2,8 +2,9 @@
 
 Belongs here: number formats and joining, on Arrow arrays. What a prompt says is in the styles.
 
-All figures are rounded as Python's own `format` rounds them: the exact binary value to the nearest decimal, a true
-tie to the even digit. A figure that rounds to zero has no sign.
+All figures are rounded in one way: the number as Python writes it (1.005, not the binary value next to it) to the
+nearest decimal, a tie to the even digit. A figure that rounds to zero has no sign. Whoever compares figures compares
+what `units` gives, which is what `fixed` prints.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,8 @@ import pyarrow.compute as pc
 
 TEXT = pa.large_string()
 _NEAR_TIE = 1e-6
+_PLAIN_ROUNDING_BELOW = 1e9  # a product of this size is off by less than a tenth of `_NEAR_TIE`
+_LARGEST_UNITS = 2.0**62
 _SLICE = 32_768
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -55,15 +59,52 @@ def labelled(keys: pa.Array, label: Callable[[pa.Array], list[str]]) -> pa.Array
 
 
 def fixed(values: np.ndarray, decimals: int) -> pa.Array:
-    """With so many decimals, like `f"{value:.2f}"`.
+    """With so many decimals, like `1.25`.
 
-    >>> fixed(np.array([1.005, -0.001, 0.125]), 2).to_pylist()
-    ['1.00', '0.00', '0.12']
+    >>> fixed(np.array([1.005, 1.015, -0.001]), 2).to_pylist()
+    ['1.00', '1.02', '0.00']
     """
-    scaled, scale = pa.array(_scaled(values, decimals)), 10**decimals
+    return told(units(values, decimals), decimals)
+
+
+def percent(shares: np.ndarray, decimals: int = 0) -> pa.Array:
+    """Shares of one as percent, without the sign: 0.545 is `54`."""
+    return told(units(shares, decimals + 2), decimals)
+
+
+def told(whole: np.ndarray, decimals: int) -> pa.Array:
+    """Figures from `units`, written with that many decimals."""
     if not decimals:
-        return scaled.cast(TEXT)
-    return labelled(scaled, lambda keys: [f"{key / scale:.{decimals}f}" for key in keys.to_pylist()])
+        return pa.array(whole).cast(TEXT)
+    scale = 10**decimals
+
+    def text(key: int) -> str:
+        return f"{'-' if key < 0 else ''}{abs(key) // scale}.{abs(key) % scale:0{decimals}d}"
+
+    return labelled(pa.array(whole), lambda keys: [text(key) for key in keys.to_pylist()])
+
+
+def units(values: np.ndarray, decimals: int) -> np.ndarray:
+    """Values as they are printed with so many decimals, in whole units of the last one: 1.256 with 2 is 126.
+
+    Raises:
+        ValueError: a value is not finite or too large to be counted so.
+    """
+    product = values * float(10**decimals)
+    if not (np.abs(product) < _LARGEST_UNITS).all():
+        wrong = values[~(np.abs(product) < _LARGEST_UNITS)][0]
+        raise ValueError(
+            f"{float(wrong)!r} cannot be printed with {decimals} decimals: not finite, or too large"
+        )
+    whole = np.rint(product).astype(np.int64)
+    close = np.abs(np.abs(product - np.floor(product)) - 0.5) < _NEAR_TIE
+    exact = np.flatnonzero(close | (np.abs(product) >= _PLAIN_ROUNDING_BELOW))
+    whole[exact] = [_rounded(float(value), decimals) for value in values[exact]]
+    return whole
+
+
+def _rounded(value: float, decimals: int) -> int:
+    return int(Decimal(repr(value)).scaleb(decimals).to_integral_value(ROUND_HALF_EVEN))
 
 
 def whole_signed(values: np.ndarray) -> pa.Array:
@@ -72,23 +113,19 @@ def whole_signed(values: np.ndarray) -> pa.Array:
     >>> whole_signed(np.array([-0.4, 2.5, -8.26])).to_pylist()
     ['+0', '+2', '-8']
     """
-    return labelled(pa.array(_scaled(values, 0)), lambda keys: [f"{key:+d}" for key in keys.to_pylist()])
+    return labelled(pa.array(units(values, 0)), lambda keys: [f"{key:+d}" for key in keys.to_pylist()])
 
 
 def significant(values: np.ndarray, digits: int) -> pa.Array:
-    """With so many significant digits and no trailing zeros, like `f"{value:.6g}"`; made once per distinct value.
+    """With so many significant digits, no trailing zeros and no exponent; made once per distinct value.
 
     >>> significant(np.array([63000.0, 0.5, 187.66304]), 6).to_pylist()
     ['63000', '0.5', '187.663']
     """
-    return labelled(pa.array(values), lambda keys: [f"{key:.{digits}g}" for key in keys.to_pylist()])
+    context = Context(prec=digits, rounding=ROUND_HALF_EVEN)
 
+    def text(key: float) -> str:
+        figure = context.create_decimal(repr(key))
+        return "0" if figure.is_zero() else f"{figure.normalize(context):f}"
 
-def _scaled(values: np.ndarray, decimals: int) -> np.ndarray:
-    """Values times a power of ten as whole numbers, rounded by the exact binary value and not by the product."""
-    product = values * float(10**decimals)
-    whole = np.rint(product)
-    if decimals:
-        near = np.flatnonzero(np.abs(np.abs(product - np.floor(product)) - 0.5) < _NEAR_TIE)
-        whole[near] = [round(round(float(v), decimals) * 10**decimals) for v in values[near]]
-    return whole.astype(np.int64)
+    return labelled(pa.array(values), lambda keys: [text(key) for key in keys.to_pylist()])

@@ -23,7 +23,7 @@ from trader_pipeline.corpora.labels import (
 from trader_pipeline.corpora.records import corpus_frame
 from trader_pipeline.corpora.render import PROMPT_COLUMNS, SELL_CALL, SKIP, prompt_rows, render_trade_or_skip
 from trader_pipeline.corpora.render_params import RenderParams
-from trader_pipeline.corpora.splits import SplitParams, assign_splits
+from trader_pipeline.corpora.splits import SplitParams
 from trader_pipeline.schema.tables import TRADE_OR_SKIP_CORPUS
 
 _ORIGIN = [*STEP, "instrument"]
@@ -95,13 +95,10 @@ def select_candidates(
     steps, noisy = step_splits(
         candidates, boundaries=boundaries, split_params=split_params, corpus_params=corpus_params
     )
+    # A decision is in a split as a whole, whatever noise reduction does, so that both are tested on the same records.
+    records["split"] = steps["split"].take(candidates.step).array
     if corpus_params.noise_within_pct > 0:
         records["label_end_time"] = steps["label_end_time"].take(candidates.step).array
-        records["split"] = steps["split"].take(candidates.step).array
-    else:
-        records["split"] = assign_splits(
-            records["decision_time"], records["label_end_time"], params=split_params, boundaries=boundaries
-        )
     records["noisy"] = noisy[candidates.step]
     records = records[known & records["split"].notna().to_numpy()]
     kept, weight = rebalance(

@@ -5,6 +5,7 @@ Belongs here: from a `BacktestResult` and two days to files. What the files hold
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 Day = date | str
 """A `datetime.date` or `datetime` (its UTC day counts), or text as `2024-03-01`."""
+_DAY_TEXT = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def export_candidate_level_training_data(
@@ -99,6 +101,8 @@ class _Window:
 
     @classmethod
     def of(cls, result: BacktestResult, underlying: str, start_date: Day, end_date: Day) -> _Window:
+        if not hasattr(result, "klines"):
+            raise ValueError(f"a {type(result).__name__} cannot be exported; give what run_backtest returns")
         market = _check_market(result, underlying)
         start, end = _day("start_date", start_date), _day("end_date", end_date)
         if start > end:
@@ -144,13 +148,18 @@ def _check_market(result: BacktestResult, underlying: str) -> Market:
 
 
 def _day(name: str, value: Day) -> date:
-    try:
+    wanted = "give a day as 2024-03-01, a date or a datetime"
+    if value is None or value is pd.NaT:
+        raise ValueError(f"{name} is missing; {wanted}")
+    if isinstance(value, date):
         moment = pd.Timestamp(value)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{name} is {value!r}; give a day as 2024-03-01, a date or a datetime") from error
-    if moment is pd.NaT:
-        raise ValueError(f"{name} is missing; give a day as 2024-03-01, a date or a datetime")
-    return (moment if moment.tzinfo is None else moment.tz_convert("UTC")).date()
+        return (moment if moment.tzinfo is None else moment.tz_convert("UTC")).date()
+    if not isinstance(value, str) or not _DAY_TEXT.fullmatch(value):
+        raise ValueError(f"{name} is {value!r}; {wanted}")
+    try:
+        return date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is {value!r}, a day that is none; {wanted}") from error
 
 
 def _between(rows: pd.DataFrame, start: date, end: date) -> pd.DataFrame:

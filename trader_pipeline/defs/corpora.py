@@ -188,7 +188,18 @@ def _corpus(
             "audit": dg.MetadataValue.md(markdown_table(report.table())),
             **_lengths(pipeline, frame),
             "plot": _answers_plot(frame),
+            "preview": dg.MetadataValue.md(_chats(frame)),
         },
+    )
+
+
+def _chats(frame: pd.DataFrame) -> str:
+    """The first record of each kind and split as a person would read it."""
+    turns = [c for c in ("system", "user", "assistant", "chosen_answer", "rejected_answer") if c in frame]
+    return "\n\n---\n\n".join(
+        f"**{row['kind']}, {row['split']}**\n\n"
+        + "\n\n".join(f"{turn}\n```\n{row[turn]}\n```" for turn in turns)
+        for _, row in frame.drop_duplicates(["kind", "split"]).iterrows()
     )
 
 
@@ -209,7 +220,7 @@ def _lengths(pipeline: PipelineResource, frame: pd.DataFrame) -> dict[str, Any]:
     figures = length_figures(lengths, max_length=most)
     return {
         **{
-            name: figures[name]
+            name: round(figures[name], 1)
             for name in ("tokens_total", "tokens_mean", "tokens_p95", "tokens_max", "truncated")
         },
         "plot_lengths": lengths_plot(lengths, most),

@@ -40,7 +40,12 @@ def lora_adapter(
     )
     validation = result.log[result.log["split"] == "val"]["loss"]
     findings = (
-        [] if result.val_loss < validation.iloc[0] else [f"{validation.iloc[0]:.4f} at the start, never less"]
+        []
+        if result.val_loss < validation.iloc[0]
+        else [
+            f"validation loss was {validation.iloc[0]:.4f} at the start and never less in {result.log['step'].max()}"
+            " steps; raise finetune.max_steps, or lower finetune.learning_rate"
+        ]
     )
     return materialised(
         result.log,

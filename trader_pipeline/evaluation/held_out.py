@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from trader_pipeline.corpora.splits import Boundaries, SplitParams, assign_splits
+from trader_pipeline.corpora.labels import split_rows
+from trader_pipeline.corpora.splits import Boundaries, SplitParams
 from trader_pipeline.corpora.steps import LabelledStep, PromptStep, prompt_steps
 from trader_pipeline.evaluation.params import EvaluationParams
 from trader_pipeline.evaluation.policies import Choice
@@ -29,9 +30,7 @@ def held_out_steps(
     A step is left out if any of its candidates was purged, so no choice lacks an outcome for that reason.
     """
     rows = candidates[candidates["exit_style"].isin(params.exit_styles)]
-    splits = assign_splits(
-        rows["decision_time"], rows["label_end_time"], params=split_params, boundaries=boundaries
-    )
+    splits = split_rows(rows, split_params=split_params, boundaries=boundaries)
     whole = (
         splits.eq("test")
         .groupby([rows[c] for c in ("decision_time", "underlying", "exit_style")])

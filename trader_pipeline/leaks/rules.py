@@ -26,11 +26,16 @@ def broken_split_rules(
     """Rules that a set of splits breaks, each with the column and an example.
 
     Args:
-        rows: `decision_time, label_end_time`, one per row of `splits`.
+        rows: `decision_time, label_end_time`, one per row of `splits`; where they have `dte`, a row lives until its
+            call expires, however early its label ended.
         splits: column `split` and any number of columns `without_<regime>`; null where a row is purged.
         boundaries: first moment of each split; only that of the sealed stretch is taken from it.
         embargo: what must pass between the end of a label and a decision that it may not reach.
     """
+    if "dte" in rows.columns:
+        expiry = rows["decision_time"] + pd.to_timedelta(rows["dte"], unit="D")
+        ends = rows["label_end_time"].where(rows["label_end_time"] > expiry, expiry)
+        rows = rows[["decision_time"]].assign(label_end_time=ends)
     found = _broken_in_time(rows, splits["split"], boundaries["sealed"], embargo)
     for column in splits.columns.drop("split"):
         found += _broken_in_fold(rows, splits[column], column, boundaries["sealed"], embargo)

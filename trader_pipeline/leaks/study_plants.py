@@ -5,7 +5,7 @@ Belongs here: functions that look ahead on purpose. Each does what the honest on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,12 @@ _ALL = "train"
 
 def _no_purge(decision_time: pd.Series, label_end_time: pd.Series, **given: Any) -> pd.DataFrame:
     """Rows are put where their decision lies, however long their label lives."""
-    return LESSONS.splits(decision_time, decision_time, **given)
+    return LESSONS.splits(decision_time, decision_time, **given | {"dte": None})
+
+
+def _purged_by_label_alone(decision_time: pd.Series, label_end_time: pd.Series, **given: Any) -> pd.DataFrame:
+    """Calls that were closed early stay near a split's end, and those that were not are dropped: winners are left."""
+    return LESSONS.splits(decision_time, label_end_time, **given | {"dte": None})
 
 
 def _no_embargo(
@@ -72,7 +77,9 @@ def _corpus_without_purge(
     rows: pd.DataFrame, *, boundaries: Mapping[str, pd.Timestamp], **given: Any
 ) -> Corpora:
     """Records are split by their decision; the ends of their labels are forgotten."""
-    return build_corpora(rows.assign(label_end_time=rows["decision_time"]), boundaries=boundaries, **given)
+    return build_corpora(
+        rows.assign(label_end_time=rows["decision_time"], dte=0.01), boundaries=boundaries, **given
+    )
 
 
 def _sealed_rendered(
@@ -98,12 +105,50 @@ def _threshold_of_test(rows: pd.DataFrame, split: pd.Series) -> float:
     return best_threshold(rows[split.eq("test").to_numpy()])
 
 
+def _batch(feature: str, decisions: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """A feature of so many decisions later, as a shift over the finished table gives it; the last keep their own."""
+
+    def shifted(rows: pd.DataFrame) -> pd.DataFrame:
+        own = rows.drop_duplicates("decision_time").set_index("decision_time")[feature]
+        later = own.shift(-decisions).fillna(own)
+        return rows.assign(**{feature: rows["decision_time"].map(later).to_numpy()})
+
+    return shifted
+
+
+def _mix_by_open_windows(corpora: Corpora, regimes: pd.DataFrame) -> pd.DataFrame:
+    """A regime counts under its final label from its first day on, over or not."""
+    days = (regimes["end"] - regimes["start"]).dt.days
+    daily = regimes.loc[regimes.index.repeat(days)].reset_index(drop=True)
+    first = daily["start"] + pd.to_timedelta(daily.groupby("start").cumcount(), unit="D")
+    # Windows of a day each, all called trends in turn, are over the day after.
+    return LESSONS.mix(corpora, daily.assign(start=first, end=first + pd.Timedelta(days=1)))
+
+
 def _study(name: str, says: str, where: str, leaky: Any, *seen_in: str) -> Plant:
     return Plant(name, says, where, leaky, seen_in, many=True)
 
 
 STUDY_PLANTS = (
+    _study(
+        "feature of the next decision",
+        "a shift over the batch",
+        "dataset",
+        _batch("atr_14d_pct", 1),
+        "candidate dataset",
+        "prompt",
+    ),
+    _study(
+        "feature of 7 decisions later",
+        "a shift over the batch",
+        "dataset",
+        _batch("realised_volatility_7d", 7),
+        "candidate dataset",
+        "prompt",
+    ),
+    _study("quota by open regimes", "labels given only later", "mix", _mix_by_open_windows, "mix"),
     _study("split without purge", "labels outlive their split", "splits", _no_purge, "splits"),
+    _study("purge by labels alone", "winners end early and stay", "splits", _purged_by_label_alone, "splits"),
     _study("embargo of 0", "labels end right before the next split", "splits", _no_embargo, "splits"),
     _study("random split", "rows are shuffled into splits", "splits", _at_random, "splits"),
     _study(

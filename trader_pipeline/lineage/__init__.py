@@ -9,6 +9,7 @@ Does not belong here: which partitions must be made again (`defs.staleness`), an
     records     the corpus record that a line is, or the nearest one
     tables      tables of the store as nodes: state against the manifest, rows of one decision
     exports     exported files: a row, the manifest beside it, the candidate files behind a built corpus
+    sources     the manifest of an export outside any data folder: candle files, the sibling export
     stable      stable instructions: their line in the package
     decision    the tables behind one decision, in the order of the tree
     origin      from a corpus record to its decision

@@ -166,36 +166,39 @@ def source_nodes(
     for name, digest in shown.items():
         yield _source_node(name, digest, root=root, klines_folder=klines_folder)
     if len(shown) < len(sources):
-        yield Node(
-            f"{len(sources) - len(shown)} more recorded days", state="not checked", note="(not used here)"
-        )
+        yield Node(f"{len(sources) - len(shown)} more recorded days", note="(not used here)")
     if not sources and manifest.simulated:
         yield Node("the simulator", simulated=True, note="(no file: made from settings klines alone)")
 
 
 def _source_node(name: str, digest: str, *, root: Path | None, klines_folder: Path | None) -> Node:
     if name.startswith("recordings/") and root is not None:
-        return _file_node(name, digest, _recordings(root / "options" / name))
+        return file_node(name, digest, _recordings(root / "options" / name))
     places: Mapping[str, Path | None] = {
         "downloads": None if root is None else root / "klines" / "downloads" / name,
-        "given": None if klines_folder is None else _folder(klines_folder) / name,
+        "given": given_file(name, klines_folder),
     }
     found = next((p for p in places.values() if p is not None and p.is_file()), None)
     if found is None and klines_folder is None:
         note = "(say where the files lie with --klines FOLDER)"
         return Node(f"file {name}", hash=digest, state="not checked", note=note)
-    return _file_node(name, digest, file_sha256(found) if found else None)
+    return file_node(name, digest, file_sha256(found) if found else None)
 
 
-def _file_node(name: str, digest: str, now: str | None) -> Node:
+def given_file(name: str, klines_folder: Path | None) -> Path | None:
+    """A source of that name where candle files were said to lie (a folder, or one of its files)."""
+    if klines_folder is None:
+        return None
+    path = (klines_folder if klines_folder.is_dir() else klines_folder.parent) / name
+    return path if path.is_file() else None
+
+
+def file_node(name: str, digest: str, now: str | None) -> Node:
+    """A source file whose SHA-256 was `digest` and is `now` (None: gone)."""
     if now is None:
         return Node(f"file {name}", hash=digest, state="missing")
     note = "" if now == digest else f"(was {digest[:12]})"
     return Node(f"file {name}", hash=now, state="current" if now == digest else "changed since", note=note)
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
 
 
 def _recordings(folder: Path) -> str | None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from trader_pipeline.datasets.export_files import manifest_path
 from trader_pipeline.lineage.location import Line, Location
 from trader_pipeline.lineage.node import Node, Value
-from trader_pipeline.lineage.records import Record
+from trader_pipeline.lineage.records import ABOUT_ONE, Record
 from trader_pipeline.lineage.tables import plain
 from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import CANDIDATE_DATASET, CHAIN_DATASET
@@ -25,7 +25,28 @@ from trader_pipeline.store import Manifest, file_manifest, file_sha256
 
 _TABLES = {"training_dataset_": CHAIN_DATASET, "training_candidates_": CANDIDATE_DATASET}
 _KEY = ("underlying", "decision_time", "exit_style")
-_SHOWN = ("instrument", "strike", "dte", "delta", "score", "chosen")
+_SHOWN = {
+    CANDIDATE_DATASET: (
+        "instrument",
+        "strike",
+        "dte",
+        "delta",
+        "score",
+        "chosen",
+        "pnl_vs_hodl_if_sold",
+        "label_end_time",
+    ),
+    CHAIN_DATASET: (
+        "action",
+        "reason",
+        "instrument",
+        "score",
+        "legs",
+        "reward",
+        "pnl_vs_hodl",
+        "label_end_time",
+    ),
+}
 
 
 def is_export(path: Path) -> bool:
@@ -55,9 +76,19 @@ def read_export_row(where: Location, line: Line) -> tuple[Record, Table]:
             record_id="", kind=table.name, underlying=row["underlying"], decision_time=moment, label_end_time=end,
             exit_style=row["exit_style"], instrument=row["instrument"] if table is CANDIDATE_DATASET else None,
         )  # fmt: skip
+    except RecursionError as error:
+        raise ValueError(f"{where} is no row of a {table.name} export: it is nested too deeply") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{where} is no row of a {table.name} export: {error}") from error
     return record, table
+
+
+def shown_row(where: Location, line: Line) -> dict[str, Value]:
+    """What the tree shows of an exported row, as it stands in the file."""
+    table = _table_of(where.path)
+    assert table is not None
+    row = _parse(where, line)
+    return {name: row[name] for name in _SHOWN[table] if row.get(name) not in (None, "")}
 
 
 def _parse(where: Location, line: Line) -> dict[str, Any]:
@@ -118,7 +149,7 @@ def source_file_nodes(sources: Path, record: Record) -> Iterator[tuple[Node, Pat
         if path is None:
             absent.append((Node(name, hash=digest, state="missing"), Path(name)))
             continue
-        rows = _rows_of(path, record)
+        rows = rows_of(path, record)
         if rows:
             now = file_sha256(path)
             state = "current" if now == digest else "changed since"
@@ -126,24 +157,40 @@ def source_file_nodes(sources: Path, record: Record) -> Iterator[tuple[Node, Pat
     yield from absent
 
 
-def _rows_of(path: Path, record: Record) -> list[dict[str, Value]]:
-    """The record's candidates in a file, each with its line number where the file has lines."""
-    is_parquet = path.suffix == ".parquet"
-    wanted = [*_KEY, *_SHOWN]
-    rows = pq.read_table(path, columns=wanted) if is_parquet else _read_csv(path, wanted)
+def sibling_export(path: Path) -> Path | None:
+    """The CSV of the other kind that the same backtest exported beside `path`: same coin, span and stamp."""
+    prefixes = list(_TABLES)
+    own = next((p for p in prefixes if path.name.startswith(p)), None)
+    if own is None:
+        return None
+    other = prefixes[1 - prefixes.index(own)] + path.stem.removeprefix(own)
+    found = path.with_name(f"{other}.csv")
+    return found if found.is_file() else None
+
+
+def rows_of(path: Path, record: Record) -> list[dict[str, Value]]:
+    """The rows of the record's decision in a file, each with its line number where the file has lines.
+
+    Of candidates all that the decision could choose from, unless the record is about one of them.
+    """
+    is_parquet, table = path.suffix == ".parquet", _table_of(path) or CANDIDATE_DATASET
+    wanted = [*_KEY, *_SHOWN[table]]
+    rows = pq.read_table(path, columns=wanted) if is_parquet else _read_csv(path, wanted, table)
     assert record.decision_time is not None
     moment = pa.scalar(record.decision_time.to_pydatetime(), pa.timestamp("us", tz="UTC"))
     found = pc.equal(pc.cast(rows["decision_time"], moment.type), moment)
-    for name in ("underlying", "exit_style", *(["instrument"] if record.instrument else [])):
+    one = record.instrument is not None and record.kind in ABOUT_ONE
+    for name in ("underlying", "exit_style", *(["instrument"] if one else [])):
         found = pc.and_(found, pc.equal(rows[name], getattr(record, name)))
     places = pc.indices_nonzero(found)
     lines = [{} if is_parquet else {"line": place + 2} for place in places.to_pylist()]
-    shown = (plain(row, skip=_KEY) for row in rows.take(places).to_pylist())
+    filled = ({n: v for n, v in row.items() if v != ""} for row in rows.take(places).to_pylist())
+    shown = (plain(row, skip=_KEY) for row in filled)
     return [{**line, **row} for line, row in zip(lines, shown, strict=True)]
 
 
-def _read_csv(path: Path, columns: list[str]) -> pa.Table:
-    types = {c.name: c for c in CANDIDATE_DATASET.arrow_schema if c.name in columns}
+def _read_csv(path: Path, columns: list[str], table: Table) -> pa.Table:
+    types = {c.name: c for c in table.arrow_schema if c.name in columns}
     options = pyarrow.csv.ConvertOptions(
         include_columns=columns,
         column_types={name: field.type for name, field in types.items()},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _MARKS = ("klines/klines", "datasets/candidate_dataset", "corpora/mixed_corpus")
 """Folders by one of which a data folder is known."""
+_RECORD_ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,19 @@ class Turns:
         return {"system": self.system, "user": self.user, **dict(zip(names, self.answers, strict=True))}
 
 
-def parse_location(text: str) -> Location:
-    """`corpora/train.jsonl:17` as a location.
+def parse_location(text: str, *, folder: Path | None = None) -> Location:
+    """`corpora/train.jsonl:17` as a location; also a bare record id, looked for in `folder`.
 
     Raises:
-        ValueError: no line number, or one below 1.
+        ValueError: no line number, or one below 1; a record id without a folder, or in none of its files.
         FileNotFoundError: no such file.
     """
+    if _RECORD_ID.fullmatch(text) and not Path(text).exists():
+        if folder is None:
+            raise ValueError(
+                f"say where the record {text} lies: --data FOLDER, a corpus folder or a data folder"
+            )
+        return find_record(text, folder)
     name, _, number = text.rpartition(":")
     if not name or not number.isdigit() or int(number) < 1:
         raise ValueError(
@@ -64,6 +72,29 @@ def parse_location(text: str) -> Location:
     if not Path(name).is_file():
         raise FileNotFoundError(f"there is no file {name}")
     return Location(Path(name).absolute(), int(number))
+
+
+def find_record(record_id: str, folder: Path) -> Location:
+    """The first line of a corpus folder (of `corpus build`, or a data folder's) that is the record of that id.
+
+    Raises:
+        ValueError: no JSONL file there holds it, or one cannot be read.
+        FileNotFoundError: no JSONL file is there.
+    """
+    from trader_pipeline.corpora.jsonl import load_corpus_jsonl  # loads pandas
+
+    inner = folder / "corpora" / "jsonl"
+    files = sorted((inner if inner.is_dir() else folder).glob("*.jsonl"))
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} holds no JSONL file; name a corpus folder or a data folder with --data"
+        )
+    for path in files:
+        records = load_corpus_jsonl(path)
+        lines = records.loc[records["record_id"] == record_id, "line"]
+        if not lines.empty:
+            return Location(path.absolute(), int(lines.iloc[0]))
+    raise ValueError(f"no record {record_id} is in {', '.join(p.name for p in files)} of {files[0].parent}")
 
 
 def read_line(where: Location) -> Line:
@@ -100,6 +131,8 @@ def read_turns(text: str, *, where: Location) -> Turns:
         record = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{where} is no record of this project: its JSON is nested too deeply") from error
     try:
         if "messages" in record:
             system, user, assistant = _contents(record["messages"], "system", "user", "assistant")

@@ -30,7 +30,7 @@ class Node:
     hash: str | None = None
     """Content hash (tables) or SHA-256 (files, lines) of what is there now; of what was used where nothing is."""
     state: State | None = None
-    """Whether it still is what the node above it was made from; None at the root."""
+    """Whether it still is what the node above it was made from; None at the root, and for what was not used."""
     note: str = ""
     facts: Mapping[str, Value] = field(default_factory=dict)
     rows: tuple[Mapping[str, Value], ...] = ()
@@ -124,9 +124,10 @@ def verdict(node: Node) -> str:
     worse = [
         f"{state}: {', '.join(seen[state])}" for state in ("changed since", "missing") if seen.get(state)
     ]
-    worse = worse or ["everything is still what this line was made from"]
     if unchecked := seen.get("not checked"):
-        worse.append(f"not checked: {', '.join(unchecked)}")
+        rest = "" if worse else "; the rest is current"
+        worse.append(f"not checked: {', '.join(unchecked)}{rest}")
+    worse = worse or ["everything is still what this line was made from"]
     if settings := {str(n.facts[OTHER_SETTINGS]) for n in node.walk() if OTHER_SETTINGS in n.facts}:
         worse.append(f"made with other settings than the present ones: {', '.join(sorted(settings))}")
     return "; ".join(worse)

@@ -15,7 +15,7 @@ import pandas as pd
 from trader_pipeline.lineage.decision import Decision, DecisionTables
 from trader_pipeline.lineage.location import Turns
 from trader_pipeline.lineage.node import Node, State
-from trader_pipeline.lineage.records import Record
+from trader_pipeline.lineage.records import ABOUT_ONE, Record
 from trader_pipeline.lineage.stable import instruction_node
 from trader_pipeline.lineage.tables import Ref, read_rows, table_node, window_ref
 from trader_pipeline.options.params import VolatilityParams
@@ -27,9 +27,6 @@ from trader_pipeline.schema.tables import (
     REPLAY_EVALUATIONS,
 )
 from trader_pipeline.store import TableStore
-
-ABOUT_ONE = ("trade_or_skip", CANDIDATE_DATASET.name, "replay")
-"""Kinds of records and rows that are about one candidate; the others weigh all candidates of their decision."""
 
 
 @dataclass(frozen=True)

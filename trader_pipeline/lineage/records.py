@@ -14,8 +14,11 @@ import pyarrow.parquet as pq
 
 from trader_pipeline.lineage.location import Location, Turns
 from trader_pipeline.schema import Table
+from trader_pipeline.schema.tables import CANDIDATE_DATASET
 
 TEXT = ("system", "user", "assistant", "chosen_answer", "rejected_answer")
+ABOUT_ONE = ("trade_or_skip", CANDIDATE_DATASET.name, "replay")
+"""Kinds of records and rows that are about one candidate; the others weigh all candidates of their decision."""
 _ALIKE = 0.6
 """Share of common words from which a record counts as near a line."""
 _EXCERPT = 50

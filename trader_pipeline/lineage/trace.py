@@ -13,6 +13,7 @@ from trader_pipeline.lineage.exports import (
     export_manifest_node,
     is_export,
     read_export_row,
+    shown_row,
     source_file_nodes,
 )
 from trader_pipeline.lineage.location import (
@@ -33,6 +34,7 @@ from trader_pipeline.lineage.records import (
     record_by_id,
     record_columns,
 )
+from trader_pipeline.lineage.sources import source_nodes_of
 from trader_pipeline.lineage.stable import instruction_node
 from trader_pipeline.lineage.tables import (
     Ref,
@@ -192,21 +194,29 @@ def _built(where: Location, context: Context) -> Node:
 
 def _with_tables(node: Node, path: Path, record: Record, context: Context) -> Node:
     """A candidate file with its export manifest, and the tables behind it where their folder is known."""
-    manifest = export_manifest_node(path)
-    if manifest is None or not node.rows:
-        return node if manifest is None else node.with_parents(manifest[0])
-    return node.with_parents(manifest[0].with_parents(*_tables_of(path, manifest[1], record, context)))
+    if node.state == "missing":
+        return node
+    found = export_manifest_node(path)
+    if found is None:
+        note = "(it has none, so nobody knows what it was made from)"
+        return node.with_parents(Node(f"manifest of {path.name}", state="not checked", note=note))
+    manifest, content = found
+    if not table_parents(content):
+        return node.with_parents(manifest.with_parents(*source_nodes_of(path, content, record, context)))
+    return node.with_parents(manifest.with_parents(*_tables_of(path, content, record, context)))
 
 
 def _tables_of(path: Path, manifest: Manifest, record: Record, context: Context) -> list[Node]:
     root = context.root or (str(found) if (found := data_folder_of(path)) else None)
     if root is None:
-        return []
-    return origin_nodes(
-        record,
-        [r for r in table_parents(manifest) if r.table is CANDIDATE_DATASET],
-        replace(context, root=root),
-    )
+        names = sorted({ref.table.name for ref in table_parents(manifest)})
+        note = "(give the data folder with --data)"
+        return [Node(f"tables {', '.join(names)}", state="not checked", note=note)]
+    if manifest.table == CANDIDATE_DATASET.name:  # the file is a table's own
+        refs = [Ref(CANDIDATE_DATASET, manifest.partition, manifest.content_hash)]
+    else:
+        refs = [r for r in table_parents(manifest) if r.table is CANDIDATE_DATASET]
+    return origin_nodes(record, refs, replace(context, root=root))
 
 
 def _export(where: Location, line: Line, context: Context) -> Node:
@@ -218,8 +228,9 @@ def _export(where: Location, line: Line, context: Context) -> Node:
             f"{where.path}.manifest.json is missing; without it nobody knows what was exported"
         )
     node, manifest = found
-    if not manifest.parents:
-        return replace(node, note=f"{node.note} (of a backtest whose tables are in no data folder)".strip())
+    if not table_parents(manifest):
+        node = replace(node, rows=(shown_row(where, line),))
+        return node.with_parents(*source_nodes_of(where.path, manifest, row, context))
     if context.root is None:
         raise FileNotFoundError(_no_folder(where))
     assert row.decision_time is not None

@@ -71,6 +71,10 @@ class FinetuneParams(BaseModel):
     target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
         default="all-linear", description="layers that get a LoRA update"
     )
+    allow_loose_audit: bool = Field(
+        default=False,
+        description="train although the corpus was audited with looser settings than the defaults, for ablations",
+    )
     seed: int = Field(default=0, ge=0, description="seed of LoRA's start, of the record order and of dropout")
 
 
@@ -128,6 +132,8 @@ class _Origin:
                 "passed": audit.passed,
                 "figures": dict(audit.figures),
                 "bounds": dict(audit.bounds),
+                "loosened": list(audit.loosened),
+                "unchecked": list(audit.unchecked),
             },
             "model": self.model_params.model_dump(),
             "dtype": resolved_dtype(self.model_params.dtype),
@@ -164,7 +170,9 @@ def train_adapter(
         ModelError: the model cannot be used, or the mask is wrong.
     """
     check_records(corpus)
-    origin = _Origin(check_audit(corpus, audit), audit, model_params, params)
+    origin = _Origin(
+        check_audit(corpus, audit, allow_loose=params.allow_loose_audit), audit, model_params, params
+    )
     with _tracked(origin, tracking, run_tags) as tracked:
         model, tokenizer = load_base_model(model_params)
         check_encodings(corpus, tokenizer, max_length=params.max_length)
@@ -288,7 +296,14 @@ def _sft_config(params: FinetuneParams, folder: Path, *, bf16: bool) -> Any:
     import torch
     from trl import SFTConfig
 
-    lora = {"r", "lora_alpha", "lora_dropout", "target_modules", "early_stopping_patience"}
+    lora = {
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "target_modules",
+        "early_stopping_patience",
+        "allow_loose_audit",
+    }
     return SFTConfig(
         **params.model_dump(exclude=lora),
         output_dir=str(folder),

@@ -94,13 +94,14 @@ def check_records(corpus: pd.DataFrame) -> None:
             )
 
 
-def check_audit(corpus: pd.DataFrame, audit: AuditReport) -> str:
+def check_audit(corpus: pd.DataFrame, audit: AuditReport, *, allow_loose: bool = False) -> str:
     """The hash of the train and val rows, once the audit is known to have passed on exactly these.
 
     The audit may be of the train and val rows, or of the whole frame given, test rows included.
 
     Raises:
-        CorpusError: the audit is of other records, or it found something.
+        CorpusError: the audit is of other records, it found something, or (unless `allow_loose`) its settings were
+            looser than the defaults.
     """
     given = corpus_hash(trained_rows(corpus))
     if audit.corpus_hash != given and audit.corpus_hash != corpus_hash(corpus):
@@ -112,6 +113,11 @@ def check_audit(corpus: pd.DataFrame, audit: AuditReport) -> str:
         raise CorpusError(
             f"the audit of corpus {audit.corpus_hash} (given: {given}) did not pass{_first_finding(audit)};"
             f" mend the corpus, then audit it again: {AUDIT_COMMAND}"
+        )
+    if audit.loosened and not allow_loose:
+        raise CorpusError(
+            f"the audit of corpus {audit.corpus_hash} passed with looser settings than the defaults"
+            f" ({', '.join(audit.loosened)}); audit it again without them, or set finetune.allow_loose_audit to true"
         )
     return given
 

@@ -326,6 +326,54 @@ def _preferred_printed(frame: pd.DataFrame, rng: np.random.Generator) -> pd.Data
     return _add_line(frame, [f"Best: {answer}" for answer in frame["chosen_answer"]])
 
 
+def _chosen_in_system(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    return frame.assign(system=frame["system"] + " Say " + frame["chosen_answer"])
+
+
+def _chosen_told(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    return _add_line(frame, [f"The desk likes {answer}." for answer in frame["chosen_answer"]])
+
+
+def _chosen_starred(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    starred = _mark_chosen(lambda line: line.replace("] ", "] ★ ", 1))
+    return starred(frame.assign(assistant=frame["chosen_answer"]), rng).drop(columns="assistant")
+
+
+def _chosen_strike(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    return _names_its_strike(frame.assign(assistant=frame["chosen_answer"]), rng).drop(columns="assistant")
+
+
+def _random_split_of_mix(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """A fifth of the file are instructions that tell no time."""
+    others = pd.DataFrame(
+        {
+            "kind": "stable", "system": "You are a helpful assistant.", "weight": 1.0, "split": "train",
+            "user": [f"Add {i} and {i * 7 % 31}." for i in range(len(frame) // 4)],
+            "assistant": [f"The sum is {i + i * 7 % 31}." for i in range(len(frame) // 4)],
+        }
+    )  # fmt: skip
+    return pd.concat([_random_split_of_file(frame, rng), others], ignore_index=True)
+
+
+def _spoken(template: str) -> Plant:
+    """In half of the prompts, so that only what is said counts."""
+
+    def plant(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+        says = rng.random(len(frame)) < 0.5
+        lines = [
+            template.format(a) if s else "Nothing." for a, s in zip(frame["assistant"], says, strict=True)
+        ]
+        return _add_line(frame, lines)
+
+    return plant
+
+
+def _other_answers(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """An outcome in trading prompts whose answers are not ours."""
+    told = _add_line(frame, [f"Realised pnl {rng.normal():.2f}"] * len(frame))
+    return told.assign(kind="stable", assistant=frame["assistant"].map({"SELL_CALL": "SELL", "SKIP": "HOLD"}))
+
+
 def _flaw(plant: Plant, *rules: str, kind: str = "trade") -> Flaw:
     return Flaw(plant, frozenset(rules), kind)
 
@@ -393,4 +441,21 @@ FLAWS: dict[str, Flaw] = {
     "earlier candidate is preferred": _flaw(_earlier_wins, "position", kind="preference"),
     "twice the same answer": _flaw(_same_answers, "same_answers", kind="preference"),
     "preferred answer printed": _flaw(_preferred_printed, "printed_answer", kind="preference"),
+    "preferred answer in the system turn": _flaw(_chosen_in_system, "chosen_system_turn", kind="preference"),
+    "preferred answer in a sentence": _flaw(
+        _chosen_told, "chosen_word_at_place", "chosen_number_code", kind="preference"
+    ),
+    "star at the preferred option": _flaw(_chosen_starred, "chosen_option_looks", kind="preference"),
+    "names the preferred strike": _flaw(_chosen_strike, "named_option", kind="preference"),
+    "answer after `is`, in half of the prompts": _flaw(
+        _spoken("The correct answer is {}."), "printed_answer"
+    ),
+    "answer after a blank, in half of the prompts": _flaw(_spoken("Answer {}."), "printed_answer"),
+    "expected answer, in half of the prompts": _flaw(_spoken("Expected: {}"), "printed_answer"),
+    "right answer as example, in half of the prompts": _flaw(_spoken("Example answer: {}"), "printed_answer"),
+    "outcome word, answers SELL and HOLD": _flaw(_other_answers, "outcome_word"),
+    "split at random, among instructions without times": _flaw(_random_split_of_mix, "splits_interleaved"),
+    "negative weight": _flaw(
+        lambda f, r: f.assign(weight=f["weight"].where(f.index != 5, -3.0)), "weight_unusable"
+    ),
 }

@@ -1,6 +1,12 @@
-"""Rows for the renderer's tests: two calls of one decision, and random rows with figures of any size and sign."""
+"""Rows for the renderer's tests: two calls of one decision, and random rows with figures of any size and sign.
+
+Also how figures are printed, told apart from the renderer: decimal text, ties to the even digit.
+"""
 
 from __future__ import annotations
+
+import math
+from decimal import ROUND_HALF_EVEN, Decimal
 
 import pandas as pd
 from hypothesis import strategies as st
@@ -34,8 +40,29 @@ STEP = PromptStep(
 ROWS = prompt_rows_of([STEP])
 
 
+def printed(value: float, decimals: int) -> float:
+    """The figure as it is printed: its decimal text to so many decimals, a tie to the even digit."""
+    return float(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_EVEN))
+
+
+def printed_price(value: float) -> float:
+    return printed(value, 0) if value >= 1000 else float(f"{value:.6g}")
+
+
+def printed_duration(dte: float) -> str:
+    """Days, or hours below one day."""
+    days = printed(dte, 1)
+    number, noun = (days, "day") if days >= 1 else (printed(dte * 24, 0), "hour")
+    return "under an hour" if number < 1 else f"{number:g} {noun}" + ("" if number == 1 else "s")
+
+
 def _number(low: float, high: float) -> st.SearchStrategy[float]:
-    return st.floats(low, high, allow_nan=False, width=64)
+    """Any number, and often one of few decimals: zeros, ties and figures at a bound."""
+    short = st.one_of(
+        st.integers(math.ceil(low * scale), int(high * scale)).map(lambda n, scale=scale: n / scale)
+        for scale in (10, 1000)
+    )
+    return st.floats(low, high, allow_nan=False, width=64) | short
 
 
 _SIGNED = _number(-60, 60)
@@ -49,6 +76,8 @@ def steps(draw: st.DrawFn, *, candidates: int = 3) -> PromptStep:
         name: draw(
             _number(0, 1)
             if name == "range_position_30d"
+            else _number(0.001, 9)
+            if name == "realised_volatility_30d"
             else _number(0, 9)
             if name.startswith(_POSITIVE)
             else _SIGNED

@@ -108,6 +108,9 @@ def test_a_record_without_turns_is_a_finding_and_the_others_are_audited(tmp_path
         (json.dumps(CHAT).encode() + b"\n{\n", "x.jsonl:2: not JSON"),
         (b"[1, 2]\n", "x.jsonl:1: a JSON list, not an object"),
         (b'{"prompt": "\xff"}\n', "x.jsonl:1: not UTF-8"),
+        (b"[" * 200_000 + b"]" * 200_000, "x.jsonl:1: nested too deep"),
+        (json.dumps(CHAT).replace('"u"', '"\\ud800"').encode(), "x.jsonl:1: holds"),
+        (json.dumps(CHAT).encode() + b"\n" + b"9" * 5_000, "x.jsonl:2: not JSON"),
     ],
 )
 def test_a_file_that_cannot_be_read_ends_with_status_2_and_says_where(tmp_path, content, message):
@@ -118,6 +121,39 @@ def test_a_file_that_cannot_be_read_ends_with_status_2_and_says_where(tmp_path, 
     result = CliRunner().invoke(audit, [str(path)])
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_byte_order_mark_and_blank_lines_are_read_alike_by_both_readers(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(CHAT).encode() + b"\r\n\r\n" + json.dumps(CHAT).encode())
+    frame, findings = read_chat_file(path)
+    assert findings == []
+    assert frame["line"].tolist() == load_corpus_jsonl(path)["line"].tolist() == [1, 3]
+    assert frame["record_id"].tolist() == load_corpus_jsonl(path)["record_id"].tolist()
+
+
+@pytest.mark.parametrize("weight", ["-3", "NaN", "true", "1" + "0" * 400, "null"])
+def test_a_weight_that_is_none_is_a_finding_with_its_line(tmp_path, weight):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(CHAT)[:-1] + f', "weight": {weight}}}\n')
+    assert [(f.rule, f.line) for f in audit_files(path).findings] == [("weight_unusable", 1)]
+    with pytest.raises(ValueError, match=r"x\.jsonl:1: weight is"):
+        load_corpus_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"prompt": "u\nAnswer: a", "completion": "a"}, 1),
+        ({"chosen": "a", "rejected": "b"}, 1),
+        ({"prompt": "u", "source": "x"}, 0),
+    ],
+)
+def test_a_record_that_can_be_read_in_two_forms_is_a_finding(tmp_path, more, expected):
+    report = audit_files(write(tmp_path / "x.jsonl", CHAT | more))
+    assert [f.line for f in report.findings if f.rule == "several_forms"] == [1] * expected
+    alpaca = {"instruction": "u", "input": "i", "output": "a"}
+    assert audit_files(write(tmp_path / "y.jsonl", alpaca)).passed
 
 
 def test_our_own_files_read_as_the_strict_reader_reads_them(tmp_path, corpora):

@@ -14,6 +14,7 @@ from trader_pipeline.corpora.audit.printed import is_given_away, key_word_spans
 from trader_pipeline.corpora.audit.reading import options_of, printed_answer
 from trader_pipeline.corpora.audit.shortcuts import Answers, interval, number_lookup, score_shortcut
 from trader_pipeline.corpora.audit.sides import Fold, folds_of, independence, lower_limit
+from trader_pipeline.corpora.audit.times import decision_times
 from trader_pipeline.corpora.records import corpus_hash
 from trader_pipeline_tests.corpora.clean_corpora import clean_trade, with_ids
 
@@ -89,6 +90,16 @@ def test_labels_that_reach_a_later_split_are_found(corpora):
         ("Reply with exactly one token: 1, 2, or NO_TRADE.", None),
         ("Answer with one of these: SELL_CALL, SKIP", None),
         ("Previous decision: SKIP", None),
+        ("The correct answer is SKIP.", "SKIP"),
+        ("Expected: SKIP", "SKIP"),
+        ("Answer SELL_CALL", "SELL_CALL"),
+        ("The best candidate is 2.", "2"),
+        ("The label was SKIP, as so often", "SKIP"),
+        ("Best yield: 1.5%, answer: SKIP", "SKIP"),
+        ("Answer SELL_CALL or SKIP", None),
+        ("Output NO_TRADE if none fits", None),
+        ("The answer is one of 1, 2, or NO_TRADE", None),
+        ("Example answer: SKIP", None),
         ("Best yield: 1.50%", None),
         ("Best yield: 2/3", None),
     ],
@@ -105,6 +116,85 @@ def test_what_is_printed_counts_only_if_it_is_right_more_often_than_by_chance():
     assert not is_given_away(pd.Series(["SKIP"] * 400), answers, 2.33)
     assert is_given_away(answers.where(rng.random(400) < 0.9, yesterday), answers, 2.33)
     assert is_given_away(answers.where(answers.index < 3), answers, 2.33)
+
+
+def test_an_example_gives_its_answer_away_only_where_it_is_right_too_often():
+    frame = clean_trade(400, 7)
+    lucky = np.random.default_rng(0).choice(["SELL_CALL", "SKIP"], 400)
+    for shown, expected in ((frame["assistant"], True), (pd.Series(lucky), False)):
+        users = frame["user"].where(frame.index % 2 == 0, frame["user"] + "\nExample answer: " + shown)
+        assert ("printed_answer" in rules(with_ids(frame.assign(user=users)))) == expected
+
+
+def test_answers_of_other_names_do_not_hide_a_trading_prompt(corpora):
+    frame = corpora.trade.head(40).assign(kind="stable")
+    answers = frame["assistant"].map({"SELL_CALL": "SELL", "SKIP": "HOLD"})
+    assert rules(with_ids(frame.assign(assistant=answers))) == set()
+    told = frame["user"] + "\nRealised PnL 12 USD, a bull regime"
+    assert rules(with_ids(frame.assign(assistant=answers, user=told))) >= {"outcome_word", "regime_word"}
+    question = corpora.stable.assign(
+        user="What profit has a covered call at its outcome? " + corpora.stable["user"]
+    )
+    assert rules(question) == set()
+
+
+@pytest.mark.parametrize("weight", [float("nan"), 0.0, -3.0, float("inf")])
+def test_a_weight_that_is_none_is_a_finding(corpora, weight):
+    frame = corpora.trade.head(24).reset_index(drop=True)
+    frame.loc[7, "weight"] = weight
+    (finding,) = audit_corpus(frame).findings
+    assert (finding.rule, finding.figure, finding.record_id) == (
+        "weight_unusable",
+        1.0,
+        frame["record_id"][7],
+    )
+
+
+def test_times_are_read_kind_by_kind_and_from_the_first_lines_of_a_note(corpora):
+    note = "BTC desk note, 2023-01-04 00:00 UTC. Spot is 17750 USD.\nBTC-27JAN23-17750-C, 23 days. Sold 2024-01-01"
+    texts = [note, "BTC-27JAN23-17750-C\nExpiry 2023-01-27, seen 2023-01-05T08:00", "Who won on 2022-05-01?"]
+    frame = pd.DataFrame({"kind": ["stable", "replay", "stable"], "system": "s", "user": texts})
+    assert decision_times(frame).astype(str).tolist() == [
+        "2023-01-04 00:00:00+00:00",
+        "2023-01-05 08:00:00+00:00",
+        "NaT",
+    ]
+    known = frame.assign(decision_time=[pd.NaT, pd.Timestamp("2020-01-01", tz="UTC"), pd.NaT])
+    assert decision_times(known).dt.year.tolist()[:2] == [2023, 2020]
+
+
+def test_a_random_split_of_a_mix_is_found_though_some_kinds_have_no_time(corpora):
+    trade, stable = clean_trade(300, 4), corpora.stable.head(40)
+    mixed = pd.concat([trade, stable.assign(split="train")], ignore_index=True)
+    mixed = mixed[["record_id", "kind", "system", "user", "assistant", "split"]]
+    assert rules(mixed) == set()
+    shuffled = mixed.assign(split=np.random.default_rng(0).permutation(mixed["split"]))
+    assert "splits_interleaved" in rules(shuffled)
+
+
+def test_rules_that_could_not_run_are_named():
+    frame = clean_trade(100, 4)
+    assert audit_corpus(frame).unchecked == ()
+    assert audit_corpus(frame.drop(columns="label_end_time")).unchecked == ("label_overlap",)
+    silent = frame.assign(user=frame["user"].str.replace(r"Decision time: .*\n", "", regex=True))
+    report = audit_corpus(silent.drop(columns=["label_end_time", "decision_time"]))
+    assert report.unchecked == ("label_overlap", "splits_interleaved")
+    assert "not checked: label_overlap, splits_interleaved" in report.lines()
+    assert report.table().set_index("figure").loc["splits interleaved"].tolist() == ["not checked"]
+    assert audit_corpus(frame.drop(columns=["split", "label_end_time"])).unchecked == ()
+
+
+def test_a_report_says_which_settings_are_looser_than_the_defaults():
+    frame = clean_trade(40, 0)
+    assert audit_corpus(frame).loosened == []
+    params = AuditParams(
+        confidence_sigmas=50, min_records=500, constant=0.7, max_learned=100, near_duplicates_across=1
+    )
+    report = audit_corpus(frame, params=params)
+    assert report.loosened == ["near_duplicates_across", "min_records", "max_learned", "confidence_sigmas"]
+    assert AuditReport.from_json(report.to_json()).loosened == report.loosened
+    with pytest.raises(ValueError, match="the settings lack constant"):
+        AuditReport.from_json(report.to_json().replace('"constant": 0.7,', ""))
 
 
 def test_options_are_told_by_their_labels():

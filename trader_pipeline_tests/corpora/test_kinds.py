@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -108,6 +109,18 @@ def test_shuffled_input_rows_give_the_same_bytes(corpora):
     replay, evaluations = paper_trades(corpora.dataset)
     shuffled_trades = (f.sample(frac=1, random_state=2) for f in (replay, evaluations))
     assert text(build_replay_corpus(*shuffled_trades, boundaries=boundaries)) == text(corpora.replay)
+
+
+def test_trades_that_ended_early_are_purged_by_their_expiry(corpora):
+    replay, evaluations = paper_trades(corpora.dataset)
+    entered = replay["decision_context"].map(lambda c: pd.Timestamp(json.loads(c)["decision_time"]))
+    soon = replay.assign(exit_ts=entered + pd.Timedelta(hours=1))
+    rebuilt = build_replay_corpus(soon, evaluations, boundaries=corpora.boundaries)
+    assert rebuilt[["decision_time", "split"]].equals(corpora.replay[["decision_time", "split"]])
+    dataset = corpora.dataset
+    early = dataset.assign(label_end_time=dataset["decision_time"] + pd.Timedelta(hours=1))
+    rebuilt = build_trade_or_skip_corpus(early, boundaries=corpora.boundaries)
+    assert rebuilt["record_id"].tolist() == corpora.trade["record_id"].tolist()
 
 
 def test_prompts_do_not_change_when_the_outcomes_change(corpora):

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trader_pipeline.corpora.labels import CorpusParams
-from trader_pipeline.corpora.mixing import MixParams, allocate, even_sample, mix_corpora
+from trader_pipeline.corpora.mixing import MixParams, allocate, even_sample, mix_corpora, windows_known_by
 from trader_pipeline.corpora.quotas import Quota, allocate_cells
 from trader_pipeline.corpora.trade_or_skip import build_trade_or_skip_corpus
+from trader_pipeline.klines.regimes import RegimeParams, date_regime_windows
 from trader_pipeline.schema import conform
 from trader_pipeline.schema.tables import MIXED_CORPUS
 
@@ -16,6 +17,7 @@ ANSWER = ["split", "underlying", "assistant"]
 
 def mix(corpora, *, regimes=None, trade=None, **params) -> tuple[pd.DataFrame, pd.DataFrame]:
     trade = corpora.trade if trade is None else trade
+    params = {"regime_lag_days": 0} | params
     return mix_corpora(
         trade, corpora.pick, corpora.replay, corpora.stable, MixParams(**params), regimes=regimes
     )
@@ -128,7 +130,7 @@ def test_val_in_one_regime_is_not_held_to_a_quota_that_it_cannot_meet(corpora):
 
 def test_a_quota_that_train_cannot_meet_is_refused(corpora):
     with pytest.raises(
-        ValueError, match=r"max_regime_share 0\.4 cannot hold: all records are of bull, chop;.* 0\.5"
+        ValueError, match=r"max_regime_share 0\.4 cannot hold: all records are of bull, not dated;.* 0\.5"
     ):
         mix(corpora, regimes=regimes_of(corpora), max_regime_share=0.4)
     with pytest.raises(ValueError, match="max_regime_share needs the regime windows"):
@@ -199,3 +201,49 @@ def test_a_split_without_trading_records_is_refused(corpora):
 def test_a_stable_share_without_stable_records_is_refused(corpora):
     with pytest.raises(ValueError, match="there are none"):
         mix_corpora(corpora.trade, corpora.pick, corpora.replay, corpora.stable.iloc[:0], MixParams())
+
+
+def daily_candles(closes: np.ndarray) -> pd.DataFrame:
+    day = pd.date_range("2020-01-01", periods=len(closes), freq="D", tz="UTC")
+    return pd.DataFrame(
+        {"open_time": day, "close_time": day + pd.Timedelta(days=1), "open": closes, "close": closes}
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.floats(0.2, 0.95), drift=st.sampled_from([-0.01, 0.0, 0.01]))
+def test_no_later_candle_moves_a_window_that_counts_as_known(seed, share, drift):
+    generator = np.random.default_rng(seed)
+    moves = generator.normal(0, 0.04, 900)
+    cut = int(share * 900)
+    later = np.concatenate([moves[:cut], generator.normal(drift, 0.04, 900 - cut)])
+    moment = pd.Timestamp("2020-01-01", tz="UTC") + pd.Timedelta(days=cut)
+    lag = pd.Timedelta(days=RegimeParams().stall_days)
+    known = [
+        windows_known_by(
+            date_regime_windows(daily_candles(100 * np.exp(np.cumsum(m)))), moment, lag=lag
+        ).reset_index(drop=True)
+        for m in (moves, later)
+    ]
+    pd.testing.assert_frame_equal(*known)
+
+
+def test_windows_of_a_long_past_trend_count_as_known():
+    start = pd.Timestamp("2020-01-01", tz="UTC")
+    edges = [start + pd.Timedelta(days=d) for d in (0, 100, 200, 300, 400)]
+    regimes = pd.DataFrame({"label": ["bull", "chop", "dump", "chop"], "start": edges[:-1], "end": edges[1:]})
+    moment, lag = start + pd.Timedelta(days=380), pd.Timedelta(days=72)
+    assert windows_known_by(regimes, moment, lag=lag)["label"].tolist() == ["bull", "chop", "dump"]
+    assert windows_known_by(regimes, edges[3], lag=lag)["label"].tolist() == ["bull"]
+    assert windows_known_by(regimes, edges[0], lag=lag).empty
+
+
+def test_the_label_of_a_window_that_is_not_over_when_train_ends_changes_no_training_record(corpora):
+    regimes = regimes_of(corpora)
+    other = regimes.assign(label=["bull", "bull", "chop"])
+    mixed = [
+        mix(corpora, regimes=windows, max_regime_share=0.5, max_train_records=500)[0]
+        for windows in (regimes, other)
+    ]
+    left, right = (m[m["split"] == "train"].reset_index(drop=True) for m in mixed)
+    pd.testing.assert_frame_equal(left, right)

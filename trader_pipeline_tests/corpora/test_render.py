@@ -1,7 +1,9 @@
 """The plain style and the layout with outcome lines, byte by byte; orders; what is refused."""
 
 import json
+import re
 from dataclasses import replace
+from decimal import ROUND_HALF_EVEN, Decimal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from trader_pipeline.corpora.render import (
     render_replay,
     render_trade_or_skip,
 )
-from trader_pipeline.corpora.text_columns import fixed, significant, whole_signed
+from trader_pipeline.corpora.text_columns import fixed, percent, significant, told, units, whole_signed
 from trader_pipeline_tests.corpora.factories import OUTCOMES, candidate_dataset
 from trader_pipeline_tests.corpora.prompt_table import FIRST, ROWS, SECOND, STEP, steps
 
@@ -94,24 +96,74 @@ def test_small_prices_keep_six_digits_and_large_ones_are_whole():
     ]
 
 
+def with_features(**features):
+    return prompt_rows_of([replace(STEP, features=STEP.features | features)])
+
+
+def test_moves_are_simple_percent_so_that_a_fall_is_no_larger_than_the_drawdown():
+    """A fall of 75.6 % in logs is one of 53 %, as a reader understands it."""
+    rows = with_features(
+        return_1d_pct=-50.26, return_7d_pct=18.232, return_30d_pct=-75.603, drawdown_from_high_30d_pct=54.3
+    )
+    user = render_trade_or_skip(rows, RenderParams()).user[0].as_py()
+    assert "Trend: 1d -40%, 7d +20%, 30d -53%" in user.splitlines()
+    assert "Drawdown: 54%" in user.splitlines()
+
+
+@pytest.mark.parametrize("style", ["plain", "report"])
+def test_figures_that_no_market_has_are_refused_by_row_and_column(style):
+    params = RenderParams(style=style, rationale=True)
+    huge = replace(STEP, candidates=(FIRST, replace(SECOND, ivrv_ratio=1e19)))
+    with pytest.raises(ValueError, match=r"row 1 \(BTC-27SEP24.*ivrv_ratio is 1e\+12 or more"):
+        render_trade_or_skip(prompt_rows_of([huge]), params)
+    with pytest.raises(ValueError, match=r"row 0 .*return_7d_pct is 1e\+12 or more"):
+        render_trade_or_skip(with_features(return_7d_pct=90000.0), params)
+    with pytest.raises(ValueError, match=r"row 0 .*realised_volatility_30d is not above 0"):
+        render_trade_or_skip(with_features(realised_volatility_30d=0.0), params)
+
+
+@pytest.mark.parametrize(
+    ("dte", "text"), [(7.0, "7"), (26.33, "26.3"), (0.04, "0.04"), (0.5, "0.5"), (0.96, "1")]
+)
+def test_a_call_with_hours_to_run_has_more_than_no_days(dte, text):
+    rows = prompt_rows_of([replace(STEP, candidates=(replace(FIRST, dte=dte),))])
+    assert f"DTE: {text}, " in render_trade_or_skip(rows, RenderParams()).user[0].as_py()
+
+
 @given(st.floats(-1e6, 1e6), st.integers(0, 4))
-def test_figures_are_rounded_as_python_rounds_them_but_zero_has_no_sign(value, decimals):
-    expected = f"{value:.{decimals}f}"
+def test_figures_are_rounded_by_their_decimal_text_but_zero_has_no_sign(value, decimals):
+    expected = f"{Decimal(repr(value)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_EVEN):f}"
     if float(expected) == 0:
         expected = expected.removeprefix("-")
     assert fixed(np.array([value]), decimals)[0].as_py() == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1.115, "1.11"), (2.675, "2.67"), (0.125, "0.12"), (0.375, "0.38")]
+    ("value", "text"),
+    [(1.115, "1.12"), (2.675, "2.68"), (0.145, "0.14"), (1.005, "1.00"), (0.125, "0.12"), (0.375, "0.38")],
 )
-def test_ties_follow_the_exact_binary_value_and_true_ties_go_to_the_even_digit(value, text):
+def test_ties_of_the_decimal_text_go_to_the_even_digit(value, text):
     assert fixed(np.array([value]), 2).to_pylist() == [text]
+    assert told(units(np.array([value]), 2), 2).to_pylist() == [text]
+    assert percent(np.array([value / 100]), 2).to_pylist() == [text]
+
+
+@pytest.mark.parametrize("value", [1e10 + 0.125, 4e15 + 0.5, 123456789012.345])
+def test_large_figures_keep_their_digits(value):
+    assert fixed(np.array([value]), 2).to_pylist() == [f"{Decimal(repr(value)):.2f}"]
+
+
+@pytest.mark.parametrize("value", [1e17, float("nan"), float("inf")])
+def test_a_figure_that_cannot_be_counted_is_refused(value):
+    with pytest.raises(ValueError, match="cannot be printed with 2 decimals"):
+        fixed(np.array([1.0, value]), 2)
 
 
 @given(st.floats(0, 1e9), st.integers(-400, 400))
-def test_significant_digits_and_signed_wholes_are_pythons(value, whole):
-    assert significant(np.array([value]), 10)[0].as_py() == f"{value:.10g}"
+def test_significant_digits_have_no_exponent_and_signed_wholes_are_pythons(value, whole):
+    text = significant(np.array([value]), 10)[0].as_py()
+    assert re.fullmatch(r"\d+(\.\d*[1-9])?", text)
+    assert float(text) == pytest.approx(value, rel=0.51e-9)
     assert whole_signed(np.array([whole + 0.3]))[0].as_py() == f"{round(whole + 0.3):+d}"
 
 

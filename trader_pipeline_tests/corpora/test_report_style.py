@@ -17,7 +17,14 @@ from trader_pipeline.corpora.render import (
     render_replay,
     render_trade_or_skip,
 )
-from trader_pipeline_tests.corpora.prompt_table import ROWS, STEP, steps
+from trader_pipeline_tests.corpora.prompt_table import (
+    ROWS,
+    STEP,
+    printed,
+    printed_duration,
+    printed_price,
+    steps,
+)
 
 REPORT = RenderParams(style="report")
 PARTS = {name: value for name, value in vars(report_phrases).items() if name.isupper()}
@@ -37,7 +44,7 @@ def pattern(wording: str) -> re.Pattern[str]:
         if name in seen:
             return f"(?P={name})"
         seen.add(name)
-        figure = "[0-9]+" if name in ("rises", "bars") else ".+?"
+        figure = "[0-9]+" if name in ("rises", "bars") else r"(?:(?!\. ).)+?"
         return f"(?P<{name}>{figure})"
 
     return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(wording)) + r"(?=\s|$)")
@@ -86,15 +93,20 @@ def test_every_statement_about_the_market_follows_from_the_features(step):
         assert (trend["but"] == "but") == (moved["30d"] * moved["7d"] < 0)
     direction = (moved["30d"] > 0 and averages["30d"] > 0) - (moved["30d"] < 0 and averages["30d"] < 0)
     assert trend["trend"] == {1: "points up", -1: "points down", 0: "is mixed"}[direction]
-    assert near(-signed(level["below_high"], "above", "below"), seen["drawdown_from_high_30d_pct"])
     place = seen["range_position_30d"]
+    if level["below_high"] == "within 0.1% of its 30-day high":
+        assert printed(seen["drawdown_from_high_30d_pct"], 1) == 0
+        assert level["third"] != "upper"
+    else:
+        assert near(-signed(level["below_high"], "above", "below"), seen["drawdown_from_high_30d_pct"])
+        assert not (level["below_high"] == "at its 30-day high" and level["third"] != "upper")
     assert level["third"] == ("lower" if place < 1 / 3 else "upper" if place > 2 / 3 else "middle")
     volatility = read("VOLATILITY", note)
     shown = {d: float(volatility[f"rv_{d}"]) for d in ("1d", "7d", "30d")}
     assert all(near(shown[d], seen[f"realised_volatility_{d}"] * 100, 0) for d in shown)
-    state = "is picking up" if shown["7d"] >= 1.15 * shown["30d"] else "is calming down"
-    if 0.87 * shown["30d"] < shown["7d"] < 1.15 * shown["30d"]:
-        state = "is steady"
+    week, month = shown["7d"], shown["30d"]
+    rising, calming = week > month and 100 * week >= 115 * month, week < month and 100 * week <= 87 * month
+    state = "is picking up" if rising else "is calming down" if calming else "is steady"
     assert volatility["state"] == state
     assert near(float(volatility["atr"]), seen["atr_14d_pct"])
     if step.term_structure_slope is not None:
@@ -133,19 +145,26 @@ def test_what_the_call_pays_and_risks_follows_from_its_figures(step):
         line for line in note.splitlines() if line.startswith(f"Candidate option: {call.instrument}. ")
     )
     pays, risks = read("PAYS", text), read("RISKS", text)
-    assert pays["dte"].split() == [f"{round(call.dte, 1):g}", "day" if round(call.dte, 1) == 1 else "days"]
+    assert pays["dte"] == printed_duration(call.dte)
     assert near(float(pays["yield"]), call.premium_yield_pct, 2)
     assert near(float(pays["iv"]), call.iv * 100, 0)
     assert near(float(pays["ratio"]), call.ivrv_ratio, 2)
-    assert risks["strike"] == f"{call.strike:.10g}"
+    assert float(risks["strike"]) == float(f"{call.strike:.10g}")
     assert near(float(risks["delta"]), call.delta, 2)
     distance, ranges = risks["away"].removesuffix(" daily ranges)").split(" (")
-    assert near(signed(distance, "above", "below"), (call.strike / step.spot - 1) * 100)
+    away = (float(risks["strike"]) / printed_price(step.spot) - 1) * 100
+    if distance.startswith("less than 0.1% "):
+        assert printed(away, 1) == 0
+        assert distance.split()[3] == ("above" if away > 0 else "below")
+    else:
+        assert near(signed(distance, "above", "below"), away)
+        assert (distance == "at spot") == (away == 0)
     assert near(float(ranges), abs(call.distance_to_strike_atr))
     paid_in_full = call.strike / (1 - call.premium_yield_pct / 100)
     assert float(risks["break_even"]) == pytest.approx(
         paid_in_full, abs=0.51 if paid_in_full >= 1000 else 1e-3
     )
+    assert float(risks["break_even"]) >= float(risks["strike"])
     lost_there = 1 - call.strike / paid_in_full
     assert lost_there * 100 == pytest.approx(call.premium_yield_pct), (
         "past it the cap costs more than the premium"
@@ -162,6 +181,10 @@ def test_what_the_chain_offers_spans_its_candidates(step):
         ("deltas", "delta", 2), ("yields", "premium_yield_pct", 2), ("ratios", "ivrv_ratio", 2), ("dtes", "dte", 1),
     ):  # fmt: skip
         values = [getattr(c, column) for c in step.candidates]
+        if name == "dtes" and printed(min(values), 1) < 1:
+            low, high = printed_duration(min(values)), printed_duration(max(values))
+            assert offered[name] == (low if low == high else f"{low} to {high}")
+            continue
         figures = [float(n) for n in re.findall(r"\d+(?:\.\d+)?", offered[name])]
         assert near(figures[0], min(values), decimals)
         assert near(figures[-1], max(values), decimals)
@@ -183,6 +206,39 @@ def test_no_wording_speaks_of_what_came_later_and_each_part_has_five_with_the_sa
         figures = {frozenset(re.findall(r"\{(\w+)\}", w)) - {"underlying", "but", "bars"} for w in wordings}
         assert len(figures) == 1, part
         assert not [w for w in wordings if LATER.search(w)], part
+
+
+def test_every_break_even_is_said_to_be_before_fees():
+    for wording in report_phrases.RISKS:
+        (sentence,) = (s for s in re.split(r"(?<=[.;]) ", wording) if "{break_even}" in s)
+        assert "before fees" in sentence
+
+
+def test_a_flat_range_is_not_at_its_high_and_in_its_lower_third():
+    flat = {"drawdown_from_high_30d_pct": 0.04, "range_position_30d": 0.01}
+    step = replace(STEP, features=STEP.features | flat)
+    level = read("LEVEL", render_trade_or_skip(prompt_rows_of([step]), REPORT).user[0].as_py())
+    assert (level["below_high"], level["third"]) == ("within 0.1% of its 30-day high", "lower")
+
+
+def test_volatilities_that_read_the_same_are_steady():
+    same = {"realised_volatility_7d": 0.0, "realised_volatility_30d": 0.004}
+    step = replace(STEP, features=STEP.features | same)
+    note = render_trade_or_skip(prompt_rows_of([step]), REPORT).user[0].as_py()
+    assert read("VOLATILITY", note)["state"] == "is steady"
+
+
+def test_a_strike_that_differs_from_spot_as_printed_is_not_at_spot():
+    for strike, said in (
+        (58466.0, "at spot"),
+        (58470.0, "less than 0.1% above spot"),
+        (58460.0, "less than 0.1% below spot"),
+    ):
+        call = replace(STEP.candidates[0], strike=strike, distance_to_strike_atr=0.0)
+        note = (
+            render_trade_or_skip(prompt_rows_of([replace(STEP, candidates=(call,))]), REPORT).user[0].as_py()
+        )
+        assert read("RISKS", note)["away"] == f"{said} (0.0 daily ranges)"
 
 
 def many_decisions(count: int):

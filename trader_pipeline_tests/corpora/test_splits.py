@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 from trader_pipeline.corpora.splits import (
     SplitParams,
     assign_splits,
+    boundaries_from_json,
+    boundaries_to_json,
     make_splits,
+    open_until,
     split_boundaries,
     split_counts,
 )
@@ -137,7 +140,9 @@ def test_provisional_and_undecided_windows_have_no_fold():
 
 @settings(max_examples=200, deadline=None)
 @given(
-    rows=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 120)), min_size=2, max_size=60),
+    rows=st.lists(
+        st.tuples(st.integers(0, 300), st.integers(0, 120), st.integers(0, 120)), min_size=2, max_size=60
+    ),
     cuts=st.lists(
         st.tuples(st.integers(0, 300), st.sampled_from(["bull", "chop", "dump"])), min_size=1, max_size=6
     ),
@@ -145,18 +150,20 @@ def test_provisional_and_undecided_windows_have_no_fold():
     by=st.sampled_from(["regime", "label"]),
 )
 def test_no_training_labels_life_overlaps_a_test_decision_in_any_fold(rows, cuts, embargo, by):
-    rows = [*rows, (0, 0), (300, 0)]
-    decision = pd.Series([START + pd.Timedelta(hours=d) for d, _ in rows])
-    label_end = decision + pd.Series([pd.Timedelta(hours=n) for _, n in rows])
+    rows = [*rows, (0, 0, 0), (300, 0, 0)]
+    decision = pd.Series([START + pd.Timedelta(hours=d) for d, *_ in rows])
+    label_end = decision + pd.Series([pd.Timedelta(hours=n) for _, n, _ in rows])
+    expiry = decision + pd.Series([pd.Timedelta(hours=n) for *_, n in rows])
+    dte = pd.Series([n / 24 for *_, n in rows])
     edges = [*sorted({hour for hour, _ in cuts}), 301]
     labels = [label for _, label in cuts]
     regimes = windows(
         *((label, a / 24, b / 24) for label, a, b in zip(labels, edges[:-1], edges[1:], strict=False))
     )
     params = SplitParams(embargo_hours=embargo)
-    splits = make_splits(decision, label_end, params=params, regimes=regimes, by=by)
+    splits = make_splits(decision, label_end, params=params, regimes=regimes, by=by, dte=dte)
     sealed_from = split_boundaries(decision, params)["sealed"]
-    known_by = label_end + pd.Timedelta(hours=embargo)
+    known_by = label_end.where(label_end > expiry, expiry) + pd.Timedelta(hours=embargo)
     for name in splits.columns:
         fold = splits[name]
         assert ((fold == "sealed") == (decision >= sealed_from)).all()
@@ -183,3 +190,72 @@ def test_nothing_more_is_purged_than_the_lives_around_the_window(start, length, 
     around = [*range(start - life - embargo, start), *range(start + length, start + length + life + embargo)]
     before_sealed = range(270 - life - embargo, 270)
     assert set(purged) <= {*around, *before_sealed}
+
+
+def test_a_row_is_purged_by_its_expiry_however_early_its_label_ended():
+    params = SplitParams(embargo_hours=24)
+    boundaries = split_boundaries(days(0, 100), params)
+    decision, won_early, lost = days(50, 50, 50), days(51, 51, 51), days(60, 60, 60)
+    dte = pd.Series([8.9, 9.0, 10.0])
+    for label_end in (won_early, won_early.where(dte < 9, lost)):
+        splits = assign_splits(decision, label_end, params=params, boundaries=boundaries, dte=dte)
+        assert splits.tolist() == ["train", None, None]
+
+
+def test_a_row_is_open_until_its_label_ends_where_that_is_later():
+    ends = open_until(days(0, 0), days(3, 30), pd.Series([7.0, 7.0]))
+    assert ends.tolist() == days(7, 30).tolist()
+    with pytest.raises(ValueError, match="row 1: dte is nan"):
+        open_until(days(0, 0), days(3, 30), pd.Series([7.0, float("nan")]))
+
+
+FIRST_MOMENTS = {"train": days(0)[0], "val": days(60)[0], "test": days(75)[0], "sealed": days(90)[0]}
+
+
+def test_boundaries_come_back_in_utc_from_any_zone():
+    eastern = {split: moment.tz_convert("America/New_York") for split, moment in FIRST_MOMENTS.items()}
+    read = boundaries_from_json(boundaries_to_json(eastern))
+    assert read == FIRST_MOMENTS
+    assert {str(moment.tz) for moment in read.values()} == {"UTC"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"val": pd.Timestamp("2024-03-01")}, "val is .* without a zone"),
+        ({"val": pd.NaT}, "val is NaT"),
+        ({"val": FIRST_MOMENTS["test"]}, "test begins at .*, not after val"),
+        ({"sealed": FIRST_MOMENTS["val"]}, "sealed begins at .*, not after test"),
+        ({"extra": FIRST_MOMENTS["val"]}, "got train, val, test, sealed, extra"),
+        ({"val": 5}, "val is 5"),
+        ({"val": "soon"}, "val is 'soon'"),
+    ],
+)
+def test_boundaries_that_are_none_are_refused_everywhere(change, message):
+    boundaries = FIRST_MOMENTS | change
+    decision = days(0, 100)
+    with pytest.raises(ValueError, match=message):
+        make_splits(decision, decision, boundaries=boundaries)
+    with pytest.raises(ValueError, match=message):
+        assign_splits(decision, decision, params=SplitParams(), boundaries=boundaries)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"train": "2024-01-01T00:00:00Z"}', '{"train":1,"val":2,"test":3,"sealed":4}']
+)
+def test_files_without_boundaries_are_refused_by_name(text):
+    with pytest.raises(ValueError, match="split boundaries must be"):
+        boundaries_from_json(text)
+
+
+@pytest.mark.parametrize("hours", [float("inf"), float("nan")])
+def test_an_embargo_without_an_end_is_refused(hours):
+    with pytest.raises(ValueError, match="embargo_hours"):
+        SplitParams(embargo_hours=hours)
+
+
+def test_provisional_may_be_of_any_dtype():
+    decision = days(*range(101))
+    regimes = windows(("dump", 20, 30), ("bull", 30, 50))
+    regimes["provisional"] = pd.Series([False, True], dtype=object)
+    assert make_splits(decision, decision, regimes=regimes).columns.tolist() == ["split", "without_dump_0"]

@@ -147,6 +147,15 @@ def test_exports_at_the_same_moment_never_share_a_name_or_a_stamp_with_another_r
         (("BTC", "2024-02-04", "2024-02-01"), "start_date 2024-02-04 comes after end_date 2024-02-01"),
         (("BTC", "2024-03-01", "2024-03-04"), "no decisions from 2024-03-01 .* 2024-02-01 to 2024-02-04"),
         (("BTC", "soon", "2024-02-04"), "start_date is 'soon'; give a day as 2024-03-01"),
+        (("BTC", "02/01/2024", "2024-02-04"), "start_date is '02/01/2024'; give a day as 2024-03-01"),
+        (("BTC", "2024-02", "2024-02-04"), "start_date is '2024-02'; give a day as 2024-03-01"),
+        (
+            ("BTC", "2024-02-01 12:00", "2024-02-04"),
+            "start_date is '2024-02-01 12:00'; give a day as 2024-03-01",
+        ),
+        (("BTC", "2024-02-30", "2024-02-04"), "start_date is '2024-02-30', a day that is none"),
+        (("BTC", 20240201, "2024-02-04"), "start_date is 20240201; give a day as 2024-03-01"),
+        (("BTC", pd.NaT, "2024-02-04"), "start_date is missing"),
         (("BTC", None, "2024-02-04"), "start_date is missing"),
     ],
 )

@@ -131,6 +131,14 @@ def test_prompts_at_inference_are_those_of_the_corpus(world, style):
     assert {f"{s}\n{u}" for s, u in prompts} <= texts
 
 
+def test_held_out_steps_do_not_depend_on_how_early_a_trade_ended(world, steps):
+    params = EvaluationParams(exit_styles=(steps[0].step.exit_style,), max_steps=10**6)
+    given = {"split_params": world.splits, "boundaries": world.boundaries, "params": params}
+    soon = world.dataset.assign(label_end_time=world.dataset["decision_time"] + pd.Timedelta(hours=1))
+    kept = [s.step.decision_time for s in held_out_steps(world.dataset, **given)]
+    assert [s.step.decision_time for s in held_out_steps(soon, **given)] == kept
+
+
 def test_held_out_steps_lie_in_the_test_split_and_their_labels_end_before_the_sealed_stretch(world, steps):
     assert 0 < len(steps) <= 20
     for labelled in steps:

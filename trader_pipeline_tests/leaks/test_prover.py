@@ -29,7 +29,9 @@ def test_nothing_at_a_decision_moves_with_its_future(worlds, settings, source):
 def test_splits_corpora_and_fits_know_nothing_of_what_comes_after(stretches, settings):
     tally = prove_stretch(LESSONS, stretches[0], settings=settings)
     assert tally.leaks == []
-    assert sum(tally.moved.values()) == sum(tally.mutations.values()) == 4
+    assert sum(tally.moved.values()) == sum(tally.mutations.values()) == 5
+    assert tally.outputs["candidate dataset"] == tally.outputs["prompt trade_or_skip (report)"] == 5
+    assert tally.outputs["mix (teacher)"] == 4
     for kind in ("trade_or_skip", "pick_candidate", "preference"):
         assert tally.outputs[f"corpus {kind} (teacher)"] == tally.outputs[f"corpus {kind} (hindsight)"] == 4
 
@@ -48,6 +50,13 @@ def test_a_planted_leak_is_caught_where_it_shows(worlds, stretches, settings, pl
     assert catch is not None
     assert catch.caught, str(catch)
     assert catch.leak.output.startswith(plant.seen_in)
+
+
+def test_a_shift_over_a_batch_shows_in_its_prompts_too(stretches, settings):
+    plant = next(p for p in PLANTS if p.name == "feature of the next decision")
+    lessons = replace(LESSONS, dataset=plant.leaky)
+    moved = {leak.output for leak in prove_stretch(lessons, stretches[0], settings=settings).leaks}
+    assert {"candidate dataset", "prompt trade_or_skip (report)"} <= moved
 
 
 def test_at_least_sixteen_kinds_are_planted_and_each_once():

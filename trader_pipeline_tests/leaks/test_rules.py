@@ -33,6 +33,20 @@ def test_a_label_that_is_known_when_the_next_split_begins_overlaps(end: float):
     assert broken([(0, end, "train"), (10, 12, "val")]) == {OVERLAP}
 
 
+def test_a_call_closed_early_lives_until_it_would_have_expired():
+    rows = pd.DataFrame(
+        {
+            "decision_time": [START, START + 10 * DAY],
+            "label_end_time": [START + DAY, START + 12 * DAY],
+            "dte": [9.5, 2.0],
+        }
+    )
+    splits = pd.DataFrame({"split": ["train", "val"]}, dtype=object)
+    given = {"boundaries": BOUNDARIES, "embargo": DAY}
+    assert [rule for rule, _ in broken_split_rules(rows, splits, **given)] == [OVERLAP]
+    assert broken_split_rules(rows.assign(dte=8.9), splits, **given) == []
+
+
 def test_a_label_may_not_reach_over_an_empty_split_either():
     assert broken([(0, 40, "train"), (30, 31, "test")]) == {OVERLAP}
 

@@ -54,6 +54,7 @@ def test_line_beyond_the_end_says_how_many_there_are(file):
         ('{"text": "x"}\n', "is no record of this project: expected messages of system, user and assistant"),
         ('{"messages": [{"role": "user", "content": "x"}]}\n', "is no record of this project"),
         ('[1]\n', "is no record of this project"),
+        ("[" * 200_000 + "\n", "is no record of this project: its JSON is nested too deeply"),
     ],
 )  # fmt: skip
 def test_line_that_is_no_chat_record_says_what_is_expected(file, text, message):

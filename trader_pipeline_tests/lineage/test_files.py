@@ -103,7 +103,7 @@ def test_export_without_manifest_or_data_folder_says_what_is_missing(exports, tm
     assert find(tree, "chain_dataset").state == "current"
 
 
-def test_export_of_a_backtest_outside_any_data_folder_ends_at_its_manifest(exports, tmp_path):
+def test_export_of_a_backtest_outside_any_data_folder_says_what_is_not_checked(exports, tmp_path):
     name = f"training_dataset_{SPAN}.jsonl"
     alone = shutil.copy(exports / name, tmp_path / name)
     manifest = {
@@ -116,8 +116,10 @@ def test_export_of_a_backtest_outside_any_data_folder_ends_at_its_manifest(expor
     }
     alone.with_name(f"{name}.manifest.json").write_text(json.dumps(manifest))
     (node,) = trace_line(Location(alone, 1)).made_from
-    assert (node.state, node.made_from, node.facts["backtest run"]) == ("current", (), "abc")
-    assert "no data folder" in node.note
+    assert (node.state, node.facts["backtest run"]) == ("current", "abc")
+    assert {n.name: n.state for n in node.made_from} == {
+        "candles": "not checked", "step, legs and option chain": "not checked"
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -164,7 +166,9 @@ def test_built_line_of_a_file_that_changed_moved_or_went_says_so(built, exports)
     where = line_of_kind(built, "sell1")
     shutil.move(path, built / path.name)
     node = find(trace_line(where), str(built / path.name))
-    assert (node.state, len(node.made_from)) == ("current", 0)
+    assert node.state == "current"
+    (manifest,) = node.made_from
+    assert (manifest.name, manifest.state) == (f"manifest of {path.name}", "not checked")
     with (built / path.name).open("a") as file:
         file.write((built / path.name).read_text().splitlines()[-1] + "\n")
     assert find(trace_line(where), str(built / path.name)).state == "changed since"

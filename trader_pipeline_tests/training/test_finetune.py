@@ -77,6 +77,8 @@ def test_adapter_folder_holds_safetensors_manifest_and_nothing_pickled(result):
         "passed": True,
         "figures": FIGURES,
         "bounds": {"trade_or_skip/constant": 0.75},
+        "loosened": [],
+        "unchecked": [],
     }
     assert manifest["adapter_sha256"] == result.adapter_hash
     assert manifest["dtype"] == "float32"

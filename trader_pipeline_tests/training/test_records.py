@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -150,3 +152,12 @@ def test_trls_preference_trainer_takes_the_records_as_they_are(tmp_path):
     assert trainer.train().training_loss == pytest.approx(
         np.log(2), abs=1e-3
     )  # both models are the same still
+
+
+def test_an_audit_with_loose_bounds_is_refused_unless_allowed():
+    corpus = rule_corpus()
+    strict = passed_audit(corpus)
+    loose = replace(strict, params={**strict.params, "constant": 0.99, "confidence_sigmas": 1000.0})
+    with pytest.raises(CorpusError, match=r"looser.*constant, confidence_sigmas"):
+        check_audit(corpus, loose)
+    assert check_audit(corpus, loose, allow_loose=True) == loose.corpus_hash

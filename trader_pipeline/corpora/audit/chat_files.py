@@ -7,6 +7,7 @@ strict reader, for training, is `corpora.jsonl`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from trader_pipeline.corpora.audit.report import Finding
-from trader_pipeline.corpora.jsonl import kind_of
+from trader_pipeline.corpora.jsonl import json_lines, kind_of
 from trader_pipeline.corpora.records import pair_text, record_id
 
 _ROLES = {
@@ -47,7 +48,8 @@ def read_chat_file(path: str | Path) -> tuple[pd.DataFrame, list[Finding]]:
 
     Returns:
         Columns `record_id, kind, system, user, assistant, chosen_answer, rejected_answer, weight, line, source,
-        has_system`; findings `role_order` (turns out of order, unknown roles) and `unreadable_record` (left out).
+        has_system`; findings `role_order` (turns out of order, unknown roles), `several_forms` (of which
+        one is trained on) and `unreadable_record` (left out).
 
     Raises:
         UnreadableError: not UTF-8, a line that is no JSON object, or no record at all; names file and line.
@@ -66,6 +68,11 @@ def read_chat_file(path: str | Path) -> tuple[pd.DataFrame, list[Finding]]:
             oddities.setdefault(rule, []).append(
                 Finding(rule, "", None, 0.0, identity, number, problem, str(path))
             )
+        if len(forms := _forms_of(document)) > 1:
+            detail = f"can be read as {' and as '.join(forms)}; keep one form, a trainer may read the other"
+            oddities.setdefault("several_forms", []).append(
+                Finding("several_forms", "", None, 0.0, identity, number, detail, str(path))
+            )
     if not rows:
         first = next(iter(oddities.get("unreadable_record", [])), None)
         where = f"{path}:{first.line}: {first.detail}" if first else f"{path}: the file is empty"
@@ -79,24 +86,19 @@ def read_chat_file(path: str | Path) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _documents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                document = json.loads(text) if text else None
-            except UnicodeDecodeError as error:
-                raise UnreadableError(f"{path}:{number}: not UTF-8 ({error}); convert the file") from error
-            except ValueError as error:
-                raise UnreadableError(
-                    f"{path}:{number}: not JSON: {error}; write one object a line"
-                ) from error
-            if document is None and not text:
-                continue
-            if not isinstance(document, dict):
-                raise UnreadableError(
-                    f"{path}:{number}: a JSON {type(document).__name__}, not an object; write one object a line"
-                )
-            yield number, document
+    lines = json_lines(path)
+    while True:
+        try:
+            number, document = next(lines)
+        except StopIteration:
+            return
+        except ValueError as error:
+            raise UnreadableError(f"{error}; write one object a line, as UTF-8") from error
+        if not isinstance(document, dict):
+            raise UnreadableError(
+                f"{path}:{number}: a JSON {type(document).__name__}, not an object; write one object a line"
+            )
+        yield number, document
 
 
 def _row(document: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
@@ -137,15 +139,33 @@ def _preference(document: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str
 
 
 def _columns(document: Mapping[str, Any], kind: str, system: str, user: str, turns: Turns) -> dict[str, Any]:
-    weight = document.get("weight", 1.0)
-    usable = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight < float("inf")
     return {
         "kind": kind,
         "system": system,
         "user": user,
-        "weight": float(weight) if usable else 1.0,
+        "weight": _weight(document.get("weight", 1.0)),
         "has_system": any(role == "system" for role, _ in turns),
     }
+
+
+def _weight(value: Any) -> float:
+    """The weight as it is; NaN for what is no number, and infinite beyond the largest float: both are findings."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _forms_of(document: Mapping[str, Any]) -> list[str]:
+    """The forms that a record can be read in."""
+    pairs = [pair for pair in _PAIRS if pair[0] in document and pair[1] in document]
+    if any(prompt == "instruction" for prompt, _ in pairs):  # its `input` belongs to it
+        pairs = [pair for pair in pairs if pair != ("input", "output")]
+    named = ["chosen and rejected"] if {"chosen", "rejected"} <= set(document) else []
+    named += [name for name in _MESSAGES if isinstance(document.get(name), list)]
+    return [*named, *(f"{prompt} and {completion}" for prompt, completion in pairs)]
 
 
 def _turns(document: Mapping[str, Any]) -> tuple[Turns | None, str]:

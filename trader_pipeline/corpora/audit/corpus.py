@@ -11,13 +11,12 @@ import pandas as pd
 from trader_pipeline.corpora.audit.duplicates import (
     broken_across,
     broken_repeats,
-    broken_times,
-    decision_times,
     near_duplicates,
 )
 from trader_pipeline.corpora.audit.free_text import measure_free_text
 from trader_pipeline.corpora.audit.learned import (
     Measured,
+    measure_chosen,
     measure_constant,
     measure_preferences,
     measure_shift,
@@ -25,10 +24,11 @@ from trader_pipeline.corpora.audit.learned import (
 )
 from trader_pipeline.corpora.audit.params import AuditParams
 from trader_pipeline.corpora.audit.printed import is_given_away
-from trader_pipeline.corpora.audit.reading import options_of, printed_answer
+from trader_pipeline.corpora.audit.reading import options_of, printed_answers
 from trader_pipeline.corpora.audit.report import AuditReport, Finding
 from trader_pipeline.corpora.audit.sides import lower_limit
 from trader_pipeline.corpora.audit.text_rules import PAIR, TRADING_KINDS, Broken, broken_texts
+from trader_pipeline.corpora.audit.times import broken_times, decision_times, unchecked_rules
 from trader_pipeline.corpora.records import corpus_hash
 from trader_pipeline.corpora.render import answer_of
 from trader_pipeline.schema.columns import NO_TRADE
@@ -36,6 +36,7 @@ from trader_pipeline.schema.columns import NO_TRADE
 _MOST_ANSWERS, _ANSWERED_BY_FEW, _MOST_DISTINCT_SHARE = 30, 0.95, 0.05
 _SHOWN_BEFORE, _SHOWN = 30, 80
 _COLUMNS = ("record_id", "kind", "system", "user")
+_EXAMPLES, _EARLIER_RIGHT = 0.5, 0.95
 
 
 def audit_corpus(frame: pd.DataFrame, *, params: AuditParams | None = None) -> AuditReport:
@@ -57,17 +58,24 @@ def audit_corpus(frame: pd.DataFrame, *, params: AuditParams | None = None) -> A
         raise ValueError(f"a corpus to audit lacks the columns {', '.join(missing)}")
     if frame.empty:
         nothing = Finding("empty", "", None, None, "", None, "the corpus holds no record")
-        return AuditReport(corpus_hash(frame), 0, {}, (nothing,), {})
+        return AuditReport(corpus_hash(frame), 0, {}, (nothing,), {}, params.model_dump())
     whole = frame.reset_index(drop=True)
-    whole = whole.assign(weight=whole["weight"].astype(float).fillna(1.0) if "weight" in whole else 1.0)
     collected = _Collected()
+    collected.add_kind("", whole, iter([_unusable_weights(whole)]))
+    whole = whole.assign(weight=_usable_weights(whole))
     for kind in dict.fromkeys(whole["kind"]):
         own = _with_own_answers(whole[whole["kind"] == kind].reset_index(drop=True), str(kind))
         collected.add_kind(str(kind), own, _kind_results(own, str(kind), params))
     if "split" in whole:
         collected.add_kind("", whole, broken_times(whole))
     return AuditReport(
-        corpus_hash(frame), len(frame), collected.figures, tuple(collected.findings), collected.bounds
+        corpus_hash(frame),
+        len(frame),
+        collected.figures,
+        tuple(collected.findings),
+        collected.bounds,
+        params.model_dump(),
+        unchecked_rules(whole),
     )
 
 
@@ -77,6 +85,27 @@ def is_closed(frame: pd.DataFrame) -> bool:
     few = counts.head(_MOST_ANSWERS).sum() >= _ANSWERED_BY_FEW * len(frame)
     most = min(max(2, _MOST_DISTINCT_SHARE * len(frame)), frame["user"].nunique() - 1)
     return bool(few and len(counts) <= most)
+
+
+def _weights(frame: pd.DataFrame) -> np.ndarray:
+    """The weights given; 1 where there is none, which a column of floats cannot say."""
+    given = frame["weight"] if "weight" in frame else pd.Series(1.0, index=frame.index)
+    if given.dtype == object:
+        given = given.map(lambda weight: 1.0 if weight is None else weight)
+    return pd.to_numeric(given, errors="coerce").to_numpy(float)
+
+
+def _unusable_weights(frame: pd.DataFrame) -> Broken:
+    weights = _weights(frame)
+    rows = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
+    shown = f"weight is {weights[rows[0]]:g}; a weight is a finite number above 0" if len(rows) else ""
+    return Broken("weight_unusable", rows, shown)
+
+
+def _usable_weights(frame: pd.DataFrame) -> np.ndarray:
+    """The weights that every share is counted with: 1 for those that are a finding themselves."""
+    weights = _weights(frame)
+    return np.where(np.isfinite(weights) & (weights > 0), weights, 1.0)
 
 
 def _missing_columns(frame: pd.DataFrame) -> list[str]:
@@ -163,11 +192,14 @@ def _comparing_results(frame: pd.DataFrame, kind: str, params: AuditParams) -> I
     if not closed and not pairs:
         yield from measure_free_text(frame, params)
         return
-    frame = frame.assign(printed=_printed(frame))
+    frame = frame.assign(printed=_printed(frame, params))
     constant = measure_constant(frame, params)
     yield _given_away(frame, constant.value, params)
     if pairs:
         yield from measure_preferences(frame, params)
+        few = frame["answer"].nunique() <= _MOST_ANSWERS
+        if is_closed(frame) or (few and any(options_of(user) for user in frame["user"].head(100))):
+            yield from measure_chosen(frame, params)
     else:
         yield constant
         yield from measure_shortcuts(frame, params)
@@ -187,11 +219,16 @@ def _with_answer(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     )
 
 
-def _printed(frame: pd.DataFrame) -> pd.Series:
+def _printed(frame: pd.DataFrame, params: AuditParams) -> pd.Series:
+    """What each prompt gives away; of an example or an earlier decision only where that is right too often."""
     known = set(frame["answer"]) | ({NO_TRADE} if "chosen_answer" in frame else set())
     prompts = zip(frame["system"], frame["user"], strict=True)
-    found = [printed_answer(f"{s}\n{u}", known | {label for label, _ in options_of(u)}) for s, u in prompts]
-    return pd.Series(found, index=frame.index, dtype=object)
+    found = [printed_answers(f"{s}\n{u}", known | {label for label, _ in options_of(u)}) for s, u in prompts]
+    printed, *others = (pd.Series(said, index=frame.index, dtype=object) for said in zip(*found, strict=True))
+    for said, least in zip(others, (_EXAMPLES, _EARLIER_RIGHT), strict=True):
+        if is_given_away(said, frame["answer"], params.confidence_sigmas, least=least, few_are_enough=False):
+            printed = printed.where(printed.notna(), said)
+    return printed
 
 
 def _given_away(frame: pd.DataFrame, constant: float, params: AuditParams) -> Measured:

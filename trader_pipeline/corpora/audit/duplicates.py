@@ -1,11 +1,10 @@
-"""The same prompt twice, with two answers, or in two splits; and labels or decisions that reach into a later split.
+"""The same prompt twice, with two answers, or in two splits.
 
 Belongs here: what is said of records by comparing them with each other. Nothing is learned here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,12 +12,8 @@ import pandas as pd
 from scipy import sparse
 
 from trader_pipeline.corpora.audit.features import Tokens, tokens_of
-from trader_pipeline.corpora.audit.text_rules import PAIR, TRAINED_SPLITS, Broken
+from trader_pipeline.corpora.audit.text_rules import PAIR, Broken
 
-_PRINTED_TIME = re.compile(
-    r"\b(?:time|date|day|asof|as of)\b\W{0,3}(\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?)?)",
-    re.IGNORECASE,
-)
 _FEWEST_TOKENS, _RARE_TOKENS, _MOST_HOLDERS, _MOST_PARTNERS, _BATCH = 12, 6, 60, 5, 4_000
 
 
@@ -61,43 +56,6 @@ def broken_across(frame: pd.DataFrame) -> Iterator[Broken]:
     between = frame[~train].groupby("user")["split"].transform("nunique")
     rows = np.flatnonzero(~train)[(between > 1).to_numpy(bool)]
     yield Broken("duplicate_across_splits", rows, "this prompt stands in two splits")
-
-
-def broken_times(frame: pd.DataFrame) -> Iterator[Broken]:
-    """Labels that are not known before a later split's first decision; decisions that lie after it already.
-
-    Where no time is known, the first one that nearly every prompt prints (`Decision time: 2023-11-01`) stands for it.
-    """
-    wrong = ~frame["split"].isin(TRAINED_SPLITS).to_numpy(bool)
-    detail = f"split {frame['split'][wrong].iloc[0]!r} must not be in a corpus" if wrong.any() else ""
-    yield Broken("sealed", np.flatnonzero(wrong), detail)
-    decided = decision_times(frame)
-    ends = frame["label_end_time"] if "label_end_time" in frame else pd.Series(pd.NaT, index=frame.index)
-    for place, split in enumerate(TRAINED_SPLITS[:-1]):
-        own = (frame["split"] == split).to_numpy(bool)
-        later = decided[frame["split"].isin(TRAINED_SPLITS[place + 1 :]).to_numpy(bool)].min()
-        if pd.isna(later):
-            continue
-        overlapping = own & (pd.to_datetime(ends, utc=True) >= later).to_numpy(bool)
-        mixed = own & (decided >= later).to_numpy(bool)
-        yield Broken(
-            "label_overlap", np.flatnonzero(overlapping & ~mixed),
-            f"a label of {split} ends at or after {later}, when a later split decides already",
-        )  # fmt: skip
-        yield Broken(
-            "splits_interleaved", np.flatnonzero(mixed),
-            f"a decision of {split} lies at or after {later}, the first one of a later split",
-        )  # fmt: skip
-
-
-def decision_times(frame: pd.DataFrame) -> pd.Series:
-    """When each record was decided: column `decision_time`, else what nearly every prompt prints; NaT where unknown."""
-    if "decision_time" in frame and frame["decision_time"].notna().any():
-        return pd.to_datetime(frame["decision_time"], utc=True)
-    found = frame["user"].str.extract(_PRINTED_TIME, expand=False)
-    if found.notna().mean() < 0.9:
-        return pd.Series(pd.NaT, index=frame.index, dtype="datetime64[ns, UTC]")
-    return pd.to_datetime(found, utc=True, format="ISO8601", errors="coerce")
 
 
 def near_duplicates(frame: pd.DataFrame, *, similarity: float) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ Belongs here: from the records of one kind to figures and bounds. The shortcuts 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -83,8 +83,15 @@ def measure_preferences(frame: pd.DataFrame, params: AuditParams) -> Iterator[Me
         ("position", preferences.by_place(frame), params.shortcut_lift),
         ("largest_number", preferences.by_figure(frame), params.threshold_lift),
         ("nearest_number", preferences.by_nearness(frame), params.interval_lift),
+        ("named_option", preferences.by_name(frame), params.shortcut_lift),
     )
     yield from _judged_pairs(frame, folds, tried, params)
+
+
+def measure_chosen(frame: pd.DataFrame, params: AuditParams) -> Iterator[Measured]:
+    """Shortcuts of preferences to the chosen answer itself, as if it were the only one; figures `chosen_...`."""
+    for measured in measure_shortcuts(frame, params):
+        yield replace(measured, figure=f"chosen_{measured.figure}")
 
 
 def _judged_pairs(

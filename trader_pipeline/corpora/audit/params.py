@@ -5,7 +5,11 @@ Belongs here: the settings and the reasons for their defaults. What is measured 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict, Field
+
+_STRICTER_IF_MORE = ("max_learned", "folds")
 
 
 class AuditParams(BaseModel):
@@ -109,3 +113,17 @@ class AuditParams(BaseModel):
     folds: int = Field(
         default=5, ge=2, description="blocks of the cross-validation, where there is one split alone"
     )
+
+
+def loosened(values: Mapping[str, float]) -> list[str]:
+    """Names of the settings that let more through than the defaults, in the order of `AuditParams`.
+
+    >>> loosened({"constant": 0.9, "shortcut_lift": 0.4, "max_learned": 200})
+    ['constant', 'max_learned']
+    """
+    names = []
+    for name, setting in AuditParams.model_fields.items():
+        value = values.get(name, setting.default)
+        if value < setting.default if name in _STRICTER_IF_MORE else value > setting.default:
+            names.append(name)
+    return names

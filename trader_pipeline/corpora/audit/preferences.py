@@ -1,7 +1,7 @@
 """Shortcuts of preferences: which of two answers is preferred, told without reading the prompt.
 
-Belongs here: rules that look at the two answers, and at their options' figures. The prompt's own features cannot tell
-which of two answers is meant, so they are not tried; an answer that the prompt prints is found in `printed`.
+Belongs here: rules that look at the two answers, and at their options' lines. That the prompt's own features tell the
+chosen answer is tried as for any other answer (`learned.measure_chosen`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from trader_pipeline.corpora.audit.reading import options_of, printed_figures
+from trader_pipeline.corpora.audit.features import tokens_of
+from trader_pipeline.corpora.audit.printed import option_tokens
+from trader_pipeline.corpora.audit.reading import options_of, printed_figures, without_options
 from trader_pipeline.corpora.audit.shortcuts import UNDECIDED, Answers, Shortcut
 from trader_pipeline.corpora.audit.sides import Fold
 from trader_pipeline.corpora.audit.text_rules import PAIR
@@ -80,6 +82,43 @@ def by_nearness(frame: pd.DataFrame) -> Shortcut:
     return _best_of(picks)
 
 
+def by_name(frame: pd.DataFrame) -> Shortcut:
+    """Prefers the option whose line holds the token at one slot of the rest of the prompt, the other's does not."""
+    tokens = tokens_of([without_options(user) for user in frame["user"]])
+    words = [token.casefold() for token in tokens.vocabulary]
+    chosen, rejected = ([option_tokens(text) for text in texts] for texts in _lines_of(frame))
+    said = np.array(
+        [
+            _larger_of(words[token] in chosen[record], words[token] in rejected[record])
+            for record, token in zip(tokens.record, tokens.token, strict=True)
+        ],
+        dtype=int,
+    )
+
+    def shortcut(fold: Fold) -> tuple[np.ndarray, str]:
+        answer = np.full(len(frame), UNDECIDED)
+        learned = np.isin(tokens.record, fold.learn)
+        lead = [
+            np.bincount(tokens.slot[learned & (said == side)], minlength=len(tokens.slot_names))
+            for side in (0, 1)
+        ]
+        if not len(lead[0]):
+            return answer[fold.score], ""
+        slot = int(np.abs(lead[0] - lead[1]).argmax())
+        own = (tokens.slot == slot) & (said != UNDECIDED)
+        is_turned = bool(lead[1][slot] > lead[0][slot])
+        answer[tokens.record[own]] = 1 - said[own] if is_turned else said[own]
+        return answer[
+            fold.score
+        ], f"the option {'not ' if is_turned else ''}named by {tokens.slot_names[slot]}"
+
+    return shortcut
+
+
+def _larger_of(chosen: bool, rejected: bool) -> int:
+    return UNDECIDED if chosen == rejected else CHOSEN if chosen else REJECTED
+
+
 def _best_of(picks: dict[str, np.ndarray]) -> Shortcut:
     """Of several rules without a parameter, the one that is right most often on the learned records."""
 
@@ -122,11 +161,10 @@ def _option_places(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def _printed(frame: pd.DataFrame) -> _Figures:
     """Figures that the lines of both options print, in nearly all pairs of options."""
-    listed = [dict(options_of(user)) for user in frame["user"]]
-    tables = []
-    for name in PAIR:
-        texts = [own.get(answer, "") for own, answer in zip(listed, _bare(frame, name), strict=True)]
-        tables.append(pd.DataFrame([printed_figures(text) for text in texts], index=frame.index))
+    tables = [
+        pd.DataFrame([printed_figures(text) for text in texts], index=frame.index)
+        for texts in _lines_of(frame)
+    ]
     both = tables[0].notna().any(axis=1) & tables[1].notna().any(axis=1)
     names = [
         n
@@ -134,6 +172,15 @@ def _printed(frame: pd.DataFrame) -> _Figures:
         if tables[0][n][both].notna().mean() > _COVERAGE
     ]
     return {name: (tables[0][name].to_numpy(float), tables[1][name].to_numpy(float)) for name in names}
+
+
+def _lines_of(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The lines of both answers' options."""
+    listed = [dict(options_of(user)) for user in frame["user"]]
+    chosen, rejected = (
+        [own.get(answer, "") for own, answer in zip(listed, _bare(frame, name), strict=True)] for name in PAIR
+    )
+    return chosen, rejected
 
 
 def _bare(frame: pd.DataFrame, name: str) -> np.ndarray:

@@ -22,24 +22,27 @@ _OPTION_TOKEN = re.compile(r"[^\W_]+(?:[.'_-][^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 
 
-def is_given_away(printed: pd.Series, answers: pd.Series, sigmas: float) -> bool:
+def is_given_away(
+    printed: pd.Series, answers: pd.Series, sigmas: float, *, least: float = 0.5, few_are_enough: bool = True
+) -> bool:
     """Whether what prompts print after key words is their answer more often than by chance.
 
     Few prompts that are all right are enough; a list of choices that stands in every prompt is not.
 
     Args:
         printed: what each prompt prints, null where nothing. answers: the right answers, same index.
+        least: share that must be right. few_are_enough: whether a few that are all right say something.
     """
     said = printed.dropna()
     right = said == answers[said.index]
     if not right.any():
         return False
-    if len(said) < _FEWEST_SURE and right.all():
-        return True
+    if len(said) < _FEWEST_SURE and (right.all() or not few_are_enough):
+        return few_are_enough
     shares = answers.value_counts(normalize=True)
     chance = float(said.map(shares).fillna(0).mean())
     return bool(
-        right.mean() > chance + sigmas * np.sqrt(chance * (1 - chance) / len(said)) and right.mean() > 0.5
+        right.mean() > chance + sigmas * np.sqrt(chance * (1 - chance) / len(said)) and right.mean() > least
     )
 
 
@@ -113,11 +116,16 @@ def key_word_spans(user: str) -> str:
     return re.sub(r"\d", "#", " | ".join(spans).casefold())
 
 
+def option_tokens(text: str) -> set[str]:
+    """The tokens of an option's line, and their parts: an instrument's name has its strike as a part."""
+    tokens = _OPTION_TOKEN.findall(text.casefold())
+    return {part for token in tokens for part in (token, *token.split("-"))}
+
+
 def _holders(user: str) -> dict[str, int]:
     """Tokens that stand in one option's line alone, and that option's place."""
     found: dict[str, set[int]] = {}
     for place, (_, text) in enumerate(options_of(user)):
-        for token in _OPTION_TOKEN.findall(text.casefold()):
-            for part in {token, *token.split("-")}:
-                found.setdefault(part, set()).add(place)
+        for token in option_tokens(text):
+            found.setdefault(token, set()).add(place)
     return {token: next(iter(places)) for token, places in found.items() if len(places) == 1}

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trader_pipeline.corpora.audit.reading import options_of
+from trader_pipeline.corpora.audit.reading import is_trading, options_of
 from trader_pipeline.corpora.render import HINDSIGHT_MARKER, allowed_answers, answer_of
 from trader_pipeline.schema.columns import SPLITS
 
@@ -62,14 +62,12 @@ def broken_texts(frame: pd.DataFrame, kind: str) -> Iterator[Broken]:
         blank = (frame[turn] != frame[turn].str.strip()).to_numpy(bool) & frame[turn].notna().to_numpy(bool)
         yield _first("answer_whitespace", blank, frame[turn], "the answer is {!r}")
     if kind in TRADING_KINDS:
-        yield from _trading(frame, kind)
+        yield _not_allowed(frame, kind, "assistant")
     elif kind == "preference":
         yield from _preferences(frame)
-
-
-def _trading(frame: pd.DataFrame, kind: str) -> Iterator[Broken]:
-    yield _not_allowed(frame, kind, "assistant")
-    yield from _forbidden(frame)
+    asked = frame["system"].astype(str) + "\n" + frame["user"].astype(str)
+    own = kind in TRADING_KINDS or asked.map(is_trading).to_numpy(bool)
+    yield from _forbidden(frame, np.broadcast_to(own, len(frame)))
 
 
 def _preferences(frame: pd.DataFrame) -> Iterator[Broken]:
@@ -78,14 +76,14 @@ def _preferences(frame: pd.DataFrame) -> Iterator[Broken]:
     if any(options_of(user) for user in frame["user"].head(100) if isinstance(user, str)):
         for turn in PAIR:
             yield _not_allowed(frame, "pick_candidate", turn)
-        yield from _forbidden(frame)
 
 
-def _forbidden(frame: pd.DataFrame) -> Iterator[Broken]:
+def _forbidden(frame: pd.DataFrame, trading: np.ndarray) -> Iterator[Broken]:
+    """Words that no trading prompt may hold; instructions may."""
     hindsight = frame["user"].str.contains(HINDSIGHT_MARKER, regex=False, na=False).to_numpy(bool)
     detail = "the prompt holds hindsight lines; such a corpus is for study"
     yield Broken("hindsight", np.flatnonzero(hindsight), detail)
-    text = frame["system"] + "\n" + frame["user"]
+    text = (frame["system"] + "\n" + frame["user"]).where(trading)
     yield _matching("outcome_word", text, _PLAIN_OUTCOMES, OUTCOME_WORDS, "the prompt says {!r}")
     yield _matching("regime_word", text, _PLAIN_REGIMES, REGIME_WORDS, "the prompt says {!r}")
 
@@ -109,7 +107,7 @@ def _not_allowed(frame: pd.DataFrame, kind: str, turn: str) -> Broken:
 
 def _matching(rule: str, texts: pd.Series, plain: str, pattern: re.Pattern[str], detail: str) -> Broken:
     """Rows that match `pattern`; `plain` finds at native speed those that may."""
-    possible = pc.match_substring_regex(pa.array(texts, pa.large_string()), plain)
+    possible = pc.match_substring_regex(pa.array(texts, pa.large_string(), from_pandas=True), plain)
     rows = np.flatnonzero(possible.fill_null(False).to_numpy(zero_copy_only=False))
     found = [(row, match) for row in rows if (match := pattern.search(texts.iloc[row]))]
     said = detail.format(found[0][1][0]) if found else ""
