@@ -6,6 +6,7 @@ Belongs here: functions that look ahead on purpose. Each does what the honest on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,15 +106,17 @@ def _threshold_of_test(rows: pd.DataFrame, split: pd.Series) -> float:
     return best_threshold(rows[split.eq("test").to_numpy()])
 
 
-def _batch(feature: str, decisions: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def _shifted(rows: pd.DataFrame, *, feature: str, decisions: int) -> pd.DataFrame:
     """A feature of so many decisions later, as a shift over the finished table gives it; the last keep their own."""
+    own = rows.drop_duplicates("decision_time").set_index("decision_time")[feature]
+    later = own.shift(-decisions).fillna(own)
+    return rows.assign(**{feature: rows["decision_time"].map(later).to_numpy()})
 
-    def shifted(rows: pd.DataFrame) -> pd.DataFrame:
-        own = rows.drop_duplicates("decision_time").set_index("decision_time")[feature]
-        later = own.shift(-decisions).fillna(own)
-        return rows.assign(**{feature: rows["decision_time"].map(later).to_numpy()})
 
-    return shifted
+def _batch(feature: str, decisions: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return partial(
+        _shifted, feature=feature, decisions=decisions
+    )  # a closure could not go to another process
 
 
 def _mix_by_open_windows(corpora: Corpora, regimes: pd.DataFrame) -> pd.DataFrame:
