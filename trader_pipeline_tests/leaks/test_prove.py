@@ -122,7 +122,7 @@ def test_nothing_leaks_on_real_candles_quotes_and_index(reference_data):
         reference_data / "klines", quotes=reference_data / "options", volatility_index=reference_data / "dvol"
     )
     assert {w.name for w in worlds} == {"BTC_1h", "BTC_5m", "ETH_1h", "ETH_5m"}
-    found = prove.prove_no_leaks(worlds, cases=300, seed=1, jobs=2)
+    found = prove.prove_no_leaks(worlds, cases=150, seed=1, jobs=2)
     assert found.lines() == []
     assert found.tally.cases >= 295
     assert set(found.tally.by_source) == {"modelled", "modelled with index", "recorded"}
