@@ -10,8 +10,6 @@ import click
 from trader_pipeline.cli.audit import audit
 from trader_pipeline.cli.options import print_table, profile_of, profile_options
 
-SPLITS_FILE, AUDIT_FILE = "splits.json", "audit.json"  # as in corpora.folder, which loads pandas
-RECORDS_FILE, SOURCES_FILE = "records.parquet", "sources.json"
 Kind = Literal["mixed", "trade_or_skip", "pick_candidate", "preference"]
 _EXISTING = click.Path(exists=True, path_type=Path)
 _OUT = click.Path(path_type=Path)
@@ -86,6 +84,7 @@ def corpus_build(
     import pandas as pd
 
     from trader_pipeline.corpora import audit_corpus, boundaries_from_json, split_boundaries
+    from trader_pipeline.corpora.folder import AUDIT_FILE, RECORDS_FILE, SOURCES_FILE, SPLITS_FILE
     from trader_pipeline.datasets import load_dataset_file
     from trader_pipeline.schema.tables import CANDIDATE_DATASET
 
@@ -199,6 +198,7 @@ def _write(
     import pyarrow.parquet as pq
 
     from trader_pipeline.corpora import boundaries_to_json, write_corpus_jsonl
+    from trader_pipeline.corpora.folder import AUDIT_FILE, RECORDS_FILE, SOURCES_FILE, SPLITS_FILE
     from trader_pipeline.schema import conform
     from trader_pipeline.store import file_sha256, write_atomic
 

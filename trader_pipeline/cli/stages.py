@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trader_pipeline.cli.corpus import SPLITS_FILE, refuse_existing
+from trader_pipeline.cli.corpus import refuse_existing
 from trader_pipeline.cli.options import print_table, profile_of, profile_options
 
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -49,7 +49,7 @@ def train(
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; name a new folder for the adapter")
-    from trader_pipeline.corpora.folder import load_corpus_folder
+    from trader_pipeline.corpora.folder import SPLITS_FILE, load_corpus_folder
     from trader_pipeline.store import write_atomic
     from trader_pipeline.training.finetune import train_adapter
     from trader_pipeline.training.tracking import TrackingParams
@@ -166,6 +166,7 @@ def evaluate(
 def _boundaries_of(adapter: Path) -> dict[str, pd.Timestamp] | None:
     """The split boundaries of the corpus that the adapter was trained on, if they came with it."""
     from trader_pipeline.corpora import boundaries_from_json
+    from trader_pipeline.corpora.folder import SPLITS_FILE
 
     path = adapter / SPLITS_FILE
     if not path.is_file():

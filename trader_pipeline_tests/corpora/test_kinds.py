@@ -37,10 +37,14 @@ def picked(record: dict) -> str | None:
 
 
 def test_every_kind_conforms_to_its_table(corpora):
-    conform(corpora.trade, TRADE_OR_SKIP_CORPUS)
-    conform(corpora.pick, PICK_CANDIDATE_CORPUS)
-    conform(corpora.replay, REPLAY_CORPUS)
-    conform(corpora.stable, STABLE_CORPUS)
+    tables = {
+        TRADE_OR_SKIP_CORPUS: corpora.trade,
+        PICK_CANDIDATE_CORPUS: corpora.pick,
+        REPLAY_CORPUS: corpora.replay,
+        STABLE_CORPUS: corpora.stable,
+    }
+    for table, frame in tables.items():
+        assert conform(frame, table).num_rows == len(frame) > 0
 
 
 def test_trade_or_skip_answers_are_the_teachers_choices(corpora):
