@@ -41,8 +41,14 @@ $(STAMP): pyproject.toml requirements.lock
 run: $(STAMP) ## candles to adapter in one go (PROFILE=sample|full, KLINES=a folder of candle files)
 	$(BIN)/trader-pipeline run --profile $(PROFILE) $(if $(KLINES),--klines "$(KLINES)")
 
+# The slow tests start servers and train models on all cores, so they run one after the other.
 test: $(STAMP) ## every test, the slow ones too (PYTEST_ARGS="-k regime -x" narrows)
+ifeq ($(PYTEST_ARGS),)
+	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m slow --durations 25
+else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
 
 test-fast: $(STAMP) ## the tests that need no model, browser, server or whole run
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
