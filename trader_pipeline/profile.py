@@ -15,6 +15,7 @@ from trader_pipeline.corpora.labels import CorpusParams
 from trader_pipeline.corpora.mixing import MixParams
 from trader_pipeline.corpora.render import RenderParams
 from trader_pipeline.corpora.splits import SplitParams
+from trader_pipeline.corpora.trade_reviews import ReviewParams
 from trader_pipeline.evaluation.params import EvaluationParams
 from trader_pipeline.klines.archive_source import ArchiveParams
 from trader_pipeline.klines.regimes import RegimeParams
@@ -23,8 +24,8 @@ from trader_pipeline.klines.source import KlinesParams
 from trader_pipeline.klines.windows import WindowParams
 from trader_pipeline.options.deribit import DeribitParams
 from trader_pipeline.options.params import OptionParams
-from trader_pipeline.paper.evaluator import EvaluatorParams
-from trader_pipeline.paper.replay import PaperParams
+from trader_pipeline.paper.params import PaperParams
+from trader_pipeline.paper.verdicts.evaluator import EvaluatorParams
 from trader_pipeline.schema import Market
 from trader_pipeline.store import settings_hash
 from trader_pipeline.training.finetune import FinetuneParams
@@ -52,6 +53,7 @@ class Profile(BaseModel):
     splits: SplitParams = SplitParams()
     render: RenderParams = RenderParams()
     corpus: CorpusParams = CorpusParams()
+    review: ReviewParams = ReviewParams()
     audit: AuditParams = AuditParams()
     mix: MixParams = MixParams()
     model: ModelParams = ModelParams()

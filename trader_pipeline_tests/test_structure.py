@@ -87,6 +87,10 @@ COMMANDS = [
     "backtest",
     "corpus build",
     "corpus audit",
+    "paper",
+    "paper tick",
+    "paper replay",
+    "paper status",
     "leaks",
     "lineage",
     "stale",
@@ -102,5 +106,5 @@ def test_help_teaches_with_an_example(command):
     assert f"trader-pipeline {command}".strip() in done.stdout.replace(
         "python -m trader_pipeline.cli", "trader-pipeline"
     )
-    if command not in ("", "klines", "options"):
+    if command not in ("", "klines", "options", "paper"):
         assert "Example" in done.stdout

@@ -9,14 +9,17 @@ Belongs here: options, messages, exit status. The work is a function of a stage,
     calibration options calibrate, check
     backtest    backtest (backtest_inputs, backtest_outputs, backtest_grid, sweep_tracking)
     corpus      corpus build, audit
+    paper       paper tick, replay, status (paper_inputs, paper_table)
     leaks, lineage  leaks; lineage, stale
     stages      train, evaluate
     options     what several commands share
+    errors      errors that a user can mend as one line
+
+Beside it stands the command binance_ai_trader (binance_ai_trader, replay_inputs, backups): replay files to verdicts, to
+instructions, to an adapter.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
@@ -24,27 +27,19 @@ from trader_pipeline import __version__
 from trader_pipeline.cli.backtest import backtest
 from trader_pipeline.cli.calibration import calibrate, check
 from trader_pipeline.cli.corpus import corpus
+from trader_pipeline.cli.errors import MendableErrors
 from trader_pipeline.cli.everything import run, ui
 from trader_pipeline.cli.klines import klines
 from trader_pipeline.cli.leaks import leaks
 from trader_pipeline.cli.lineage import lineage, stale
+from trader_pipeline.cli.paper import paper
 from trader_pipeline.cli.quotes import options_group
 from trader_pipeline.cli.stages import evaluate, train
 
 
-class _Cli(click.Group):
-    """Turns errors that a user can mend into one clear message and exit status 1; all others keep their traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # the reader of the output has gone: click ends quietly
-        except (ValueError, OSError) as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=MendableErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__)
 def main() -> None:
     """From BTC and ETH candles to a fine-tuned covered-call policy. Paper only: no order is ever sent.
@@ -56,6 +51,7 @@ def main() -> None:
     Real option quotes:                 trader-pipeline options --help  (record, import, calibrate, check)
     Backtest a rule, or a grid of them: trader-pipeline backtest --help
     One stage, without Dagster:         trader-pipeline klines import --help  (corpus, train, evaluate)
+    Paper trades, live or replayed:     trader-pipeline paper --help  (tick, replay, status)
     Is that corpus sound?               trader-pipeline corpus audit FILE.jsonl
     Does anything look ahead?           trader-pipeline leaks
     Where does this record come from?   trader-pipeline lineage FILE.jsonl:LINE  (stale: what must be made again)
@@ -65,5 +61,18 @@ def main() -> None:
 
 for command in (calibrate, check):
     options_group.add_command(command)
-for command in (run, ui, klines, options_group, backtest, corpus, leaks, lineage, stale, train, evaluate):
+for command in (
+    run,
+    ui,
+    klines,
+    options_group,
+    backtest,
+    corpus,
+    paper,
+    leaks,
+    lineage,
+    stale,
+    train,
+    evaluate,
+):
     main.add_command(command)

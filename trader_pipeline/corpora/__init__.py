@@ -25,6 +25,7 @@ from trader_pipeline.corpora.splits import (
 )
 from trader_pipeline.corpora.stable import load_stable_instructions
 from trader_pipeline.corpora.trade_or_skip import build_trade_or_skip_corpus
+from trader_pipeline.corpora.trade_reviews import ReviewParams, build_trade_reviews
 
 __all__ = [
     "AuditParams",
@@ -33,6 +34,7 @@ __all__ = [
     "Finding",
     "MixParams",
     "RenderParams",
+    "ReviewParams",
     "SplitParams",
     "assign_splits",
     "audit_corpus",
@@ -42,6 +44,7 @@ __all__ = [
     "build_preference_corpus",
     "build_replay_corpus",
     "build_trade_or_skip_corpus",
+    "build_trade_reviews",
     "corpus_hash",
     "corpus_lines",
     "load_corpus_jsonl",

@@ -34,6 +34,7 @@ _FIRST_PRINTABLE, _LINE_FEED, _QUOTE, _BACKSLASH = 0x20, 0x0A, 0x22, 0x5C
 _CANDIDATE_LINE = re.compile(r"^\s*\[1\] ", re.MULTILINE)
 _LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")
 _PROPOSED_TRADE = re.compile(r"^Proposed trade: ", re.MULTILINE)
+_TRADE_MADE = re.compile(r"^Trade made: ", re.MULTILINE)
 
 
 def corpus_lines(frame: pd.DataFrame | pa.Table) -> Iterator[str]:
@@ -63,8 +64,9 @@ def load_corpus_jsonl(path: str | Path) -> pd.DataFrame:
     """Records of a corpus: columns `record_id, kind, system, user, assistant, weight, line`, in the file's order.
 
     A file of preferences has `chosen_answer, rejected_answer` in place of `assistant`. `kind` is told from the text: a
-    list of candidates `[1] ...` makes it `pick_candidate`, a line `Proposed trade: ...` `replay`, a last line SELL_CALL
-    or SKIP `trade_or_skip`, all else `stable`. There is no split and no time in such a file.
+    list of candidates `[1] ...` makes it `pick_candidate`, a line `Proposed trade: ...` `replay`, `Trade made: ...`
+    `review`, a last line SELL_CALL or SKIP `trade_or_skip`, all else `stable`. There is no split and no time in such a
+    file.
 
     Raises:
         ValueError: the first line that is no such record, or of another form than those before; names file and line.
@@ -280,4 +282,6 @@ def kind_of(user: str, assistant: str) -> str:
         return "pick_candidate"
     if _PROPOSED_TRADE.search(user):
         return "replay"
+    if _TRADE_MADE.search(user):
+        return "review"
     return "trade_or_skip" if answer_of(assistant) in (SELL_CALL, SKIP) else "stable"

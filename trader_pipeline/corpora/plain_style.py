@@ -49,7 +49,15 @@ def market_lines(rows: PromptTable, params: RenderParams, *, spot_name: str) -> 
         price(rows.numbers("spot")),
         f"\n{policy}: ",
         rows.texts("exit_style"),
-        "\nTrend: 1d ",
+        "\n",
+        *course_lines(rows),
+    ]
+
+
+def course_lines(rows: PromptTable) -> list[str | pa.Array]:
+    """Trend, volatility and drawdown in three lines, the last with its end: the parts of a text, to be joined."""
+    return [
+        "Trend: 1d ",
         whole_signed(moved_pct(rows, "return_1d_pct")),
         "%, 7d ",
         whole_signed(moved_pct(rows, "return_7d_pct")),

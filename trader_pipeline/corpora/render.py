@@ -29,7 +29,7 @@ from trader_pipeline.corpora.steps import (
     prompt_steps,
 )
 from trader_pipeline.corpora.text_columns import fixed, in_slices, join, labelled, repeat
-from trader_pipeline.schema.columns import NO_TRADE
+from trader_pipeline.schema.columns import NO_TRADE, VERDICTS
 
 __all__ = [
     "HINDSIGHT_MARKER",
@@ -53,6 +53,7 @@ __all__ = [
     "prompt_steps",
     "render_pick",
     "render_replay",
+    "render_trade_facts",
     "render_trade_or_skip",
 ]
 
@@ -115,6 +116,16 @@ def render_replay(rows: pa.Table, params: RenderParams) -> Prompts:
     return _about_one(PromptTable(rows), params, "replay", asked="Proposed trade: sell ")
 
 
+def render_trade_facts(rows: pa.Table, params: RenderParams, *, asked: str) -> pa.Array:
+    """What `render_replay` shows, without its last line, which asks: the market, and the call after the words `asked`.
+
+    Raises:
+        ValueError: as `render_replay`.
+    """
+    seen = PromptTable(rows)
+    return join(*_asked(seen, params, asked), rows=seen.count)
+
+
 def render_pick(
     rows: pa.Table,
     params: RenderParams,
@@ -162,10 +173,12 @@ def allowed_answers(kind: str, candidates: int = 1) -> list[str]:
     """
     if kind in ("trade_or_skip", "replay"):
         return [SELL_CALL, SKIP]
+    if kind == "review":
+        return list(VERDICTS)
     if kind == "pick_candidate":
         return [*(str(i) for i in range(1, candidates + 1)), NO_TRADE]
     raise ValueError(
-        f"kind {kind!r} has no closed set of answers; known: trade_or_skip, pick_candidate, replay"
+        f"kind {kind!r} has no closed set of answers; known: trade_or_skip, pick_candidate, replay, review"
     )
 
 

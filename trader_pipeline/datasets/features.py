@@ -68,6 +68,20 @@ def market_features(
     return pd.DataFrame(columns, index=times)[list(FEATURES)]
 
 
+def enough_history(
+    klines: pd.DataFrame, decision_times: pd.DatetimeIndex | pd.Series, *, step: pd.Timedelta
+) -> npt.NDArray[np.bool_]:
+    """Whether `market_features` can be computed at each decision time; arguments as there, shape (decisions,)."""
+    moments = _microseconds(pd.DatetimeIndex(decision_times))
+    candles = _Candles.of(klines)
+    if not len(candles.close_time):
+        return np.zeros(len(moments), dtype=np.bool_)
+    known = np.searchsorted(candles.close_time, moments, side="right")
+    month = np.searchsorted(candles.close_time, moments - WARM_UP_DAYS * DAY_US, side="right")
+    enough: npt.NDArray[np.bool_] = (month > 0) & ~_is_sparse(known, month, step)
+    return enough & ~_is_stale(candles, moments, known, step)
+
+
 def option_features(candidates: pd.DataFrame) -> pd.DataFrame:
     """`distance_to_strike_atr` of each candidate, on the candidates' index.
 
@@ -137,20 +151,33 @@ def _check_history(candles: _Candles, moments: Ints, known: Ints, month: Ints, s
             " earlier: start the candles earlier"
         )
     window = pd.Timedelta(days=WARM_UP_DAYS)
-    if (sparse := (known - month) < MINIMUM_COVERAGE * (window // step)).any():
+    if (sparse := _is_sparse(known, month, step)).any():
         row = int(np.flatnonzero(sparse)[0])
         raise ValueError(
             f"the 30 days before the decision at {_stamp(int(moments[row]))} hold"
             f" {known[row] - month[row]} of {window // step} candles; at least"
             f" {MINIMUM_COVERAGE:.0%} are needed: fill the gap or leave this decision out"
         )
-    stale = moments - candles.close_time[known - 1] > DAY_US + step // pd.Timedelta(microseconds=1)
-    if stale.any():
+    if (stale := _is_stale(candles, moments, known, step)).any():
         row = int(np.flatnonzero(stale)[0])
         raise ValueError(
             f"the last candle known at the decision {_stamp(int(moments[row]))} closed at"
             f" {_stamp(int(candles.close_time[known[row] - 1]))}, over a day and a step before; candles are missing"
         )
+
+
+def _is_sparse(known: Ints, month: Ints, step: pd.Timedelta) -> npt.NDArray[np.bool_]:
+    sparse: npt.NDArray[np.bool_] = (known - month) < MINIMUM_COVERAGE * (
+        pd.Timedelta(days=WARM_UP_DAYS) // step
+    )
+    return sparse
+
+
+def _is_stale(candles: _Candles, moments: Ints, known: Ints, step: pd.Timedelta) -> npt.NDArray[np.bool_]:
+    stale: npt.NDArray[np.bool_] = moments - candles.close_time[known - 1] > DAY_US + step // pd.Timedelta(
+        microseconds=1
+    )
+    return stale
 
 
 def _stamp(moment: int) -> str:

@@ -6,6 +6,7 @@
     backtest    backtest_steps, backtest_legs, candidate_outcomes [market x regime]
     datasets    chain_dataset, candidate_dataset [market x regime], training_exports [market]
     paper       paper_replay, replay_evaluations [market x regime]
+    live        live_trades, live_evaluations [live market]: group paper, made by a schedule alone
     corpora     stable, trade_or_skip, pick_candidate, preference, replay, mixed
     training    lora_adapter
     evaluation  adapter_evaluation, policy_decisions, policy_equity, run_report
@@ -28,6 +29,7 @@ from trader_pipeline.defs import (  # noqa: E402
     datasets,
     evaluation,
     klines,
+    live,
     options,
     paper,
     recordings,
@@ -35,18 +37,19 @@ from trader_pipeline.defs import (  # noqa: E402
 )
 from trader_pipeline.defs.automation import JOBS, nightly_top_up, stale_windows  # noqa: E402
 from trader_pipeline.defs.io_manager import TableIOManager  # noqa: E402
+from trader_pipeline.defs.live import live_job, paper_ticks  # noqa: E402
 from trader_pipeline.defs.recordings import record_snapshots  # noqa: E402
 from trader_pipeline.defs.resources import PipelineResource  # noqa: E402
 
-STAGES = [klines, recordings, options, backtest, datasets, paper, corpora, training, evaluation]
+STAGES = [klines, recordings, options, backtest, datasets, paper, live, corpora, training, evaluation]
 
 
 def build_definitions(pipeline: PipelineResource) -> dg.Definitions:
     """The definitions over one profile and data folder."""
     return dg.Definitions(
         assets=dg.load_assets_from_modules(STAGES),
-        jobs=JOBS,
-        schedules=[nightly_top_up, record_snapshots],
+        jobs=[*JOBS, live_job],
+        schedules=[nightly_top_up, record_snapshots, paper_ticks],
         sensors=[stale_windows],
         resources={"pipeline": pipeline, "io_manager": TableIOManager(pipeline=pipeline)},
         executor=dg.in_process_executor,

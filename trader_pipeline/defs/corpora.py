@@ -13,6 +13,7 @@ from trader_pipeline.corpora import (
     build_preference_corpus,
     build_replay_corpus,
     build_trade_or_skip_corpus,
+    build_trade_reviews,
     load_stable_instructions,
     mix_corpora,
     split_boundaries,
@@ -23,6 +24,7 @@ from trader_pipeline.defs.materialise import Findings, markdown_table, materiali
 from trader_pipeline.defs.plots import bars_plot, lengths_plot
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.klines import current_partitions
+from trader_pipeline.paper import trades_of
 from trader_pipeline.schema import Table, parse_regime
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
@@ -32,6 +34,7 @@ from trader_pipeline.schema.tables import (
     REPLAY_CORPUS,
     STABLE_CORPUS,
     TRADE_OR_SKIP_CORPUS,
+    TRADE_REVIEW_CORPUS,
 )
 from trader_pipeline.store import write_atomic
 
@@ -78,6 +81,27 @@ def replay_corpus(
         paper_replay, replay_evaluations, **_render_arguments(pipeline, candidate_dataset)
     )
     return _corpus(pipeline, frame, REPLAY_CORPUS)
+
+
+@dg.asset(
+    **table_asset(TRADE_REVIEW_CORPUS, settings=("splits", "render", "review", "audit"), checks=_CHECKS)
+)
+def trade_review_corpus(
+    pipeline: PipelineResource,
+    paper_replay: pd.DataFrame,
+    replay_evaluations: pd.DataFrame,
+    candidate_dataset: pd.DataFrame,
+) -> dg.MaterializeResult:
+    profile = pipeline.profile
+    frame = build_trade_reviews(
+        trades_of(paper_replay),
+        replay_evaluations,
+        params=profile.review,
+        render=profile.render,
+        boundaries=split_boundaries(candidate_dataset["decision_time"], profile.splits),
+        split_params=profile.splits,
+    )
+    return _corpus(pipeline, frame, TRADE_REVIEW_CORPUS)
 
 
 @dg.asset(

@@ -1,15 +1,16 @@
-"""Stage 5: the teacher replayed as paper trades, and each closed trade judged."""
+"""Stage 5: the teacher's paper trades over a window, by the code that trades live, and each closed trade judged."""
 
 import dagster as dg
 import pandas as pd
 
-from trader_pipeline.backtest import TeacherPolicy, run_backtest
-from trader_pipeline.defs.materialise import materialised, table_asset
+from trader_pipeline.backtest import TeacherPolicy
+from trader_pipeline.defs.materialise import markdown_table, materialised, table_asset
 from trader_pipeline.defs.options import candles_by_market, window_of
 from trader_pipeline.defs.partitions import finest_market, market_regime_partitions, partition_path
 from trader_pipeline.defs.plots import bars_plot, histogram_plot
 from trader_pipeline.defs.resources import PipelineResource
-from trader_pipeline.paper import evaluate_trades, replay_paper_trades, summarise_evaluations, write_replay
+from trader_pipeline.paper import evaluate_trades, trades_of, write_trades
+from trader_pipeline.paper.ticking.window_replay import replay_window
 from trader_pipeline.schema.tables import PAPER_REPLAY, REPLAY_EVALUATIONS, WINDOW_KLINES
 
 
@@ -25,40 +26,32 @@ def paper_replay(
     window_quotes: pd.DataFrame,
 ) -> dg.MaterializeResult:
     market, start, end = window_of(context)
+    finest, partition = finest_market(market).key, partition_path(context.partition_key)
+    manifest = pipeline.store.manifest(WINDOW_KLINES, (finest, partition[1]))
+    assert manifest is not None
     profile = pipeline.profile
-    policy = TeacherPolicy(profile.backtest.score_threshold)
-    result = run_backtest(
+    frame = replay_window(
         klines=candles[market.key],
-        fine_klines=candles[finest_market(market).key],
+        fine_klines=candles[finest],
         market=market,
         start=start,
         end=end,
         option_params=profile.options,
-        params=profile.backtest,
-        policy=policy,
-        mode="sequential",
-        exit_styles=(profile.paper.exit_style,),
+        backtest_params=profile.backtest,
+        exit_style=profile.paper.exit_style,
+        policy=TeacherPolicy(profile.backtest.score_threshold),
         quotes=window_quotes,
-    )
-    partition = partition_path(context.partition_key)
-    candle_manifest = pipeline.store.manifest(WINDOW_KLINES, (finest_market(market).key, partition[1]))
-    assert candle_manifest is not None
-    frame = replay_paper_trades(
-        result,
-        candles[market.key],
-        market=market,
-        model_id=policy.name,
-        source_hash=candle_manifest.content_hash,
-        params=profile.paper,
+        regime=partition[1],
+        source_hash=manifest.content_hash,
     )
     buffer = pipeline.folder("paper") / "buffer" / partition[0] / f"{partition[1]}.jsonl"
-    write_replay(frame, buffer)
+    write_trades(trades_of(frame), buffer)
     return materialised(
         frame,
         PAPER_REPLAY,
         metadata={
             "replay": dg.MetadataValue.path(str(buffer)),
-            "plot": histogram_plot(frame["pnl_pct"], "P&L against HODL per trade", "% of the coin"),
+            "plot": histogram_plot(frame["pnl_pct"].dropna(), "P&L against HODL per trade", "% of the coin"),
         },
     )
 
@@ -70,13 +63,15 @@ def paper_replay(
 def replay_evaluations(
     context: dg.AssetExecutionContext, pipeline: PipelineResource, paper_replay: pd.DataFrame
 ) -> dg.MaterializeResult:
-    frame = evaluate_trades(paper_replay, params=pipeline.profile.evaluator)
+    evaluations = evaluate_trades(trades_of(paper_replay), params=pipeline.profile.evaluator)
+    frame = evaluations.to_frame()
     closed = set(paper_replay.loc[paper_replay["status"] == "CLOSED", "trade_id"])
-    missed = sorted(closed ^ set(frame["trade_id"]))
-    summary = {k: v for k, v in summarise_evaluations(frame).items() if v is not None}
     return materialised(
         frame,
         REPLAY_EVALUATIONS,
-        findings={"every_closed_trade_judged": missed},
-        metadata={**summary, "plot": bars_plot(frame["verdict"].value_counts(), "verdicts")},
+        findings={"every_closed_trade_judged": sorted(closed ^ set(frame["trade_id"]))},
+        metadata={
+            "summary": dg.MetadataValue.md(markdown_table(evaluations.summary_table())),
+            "plot": bars_plot(frame["verdict"].value_counts(), "verdicts"),
+        },
     )

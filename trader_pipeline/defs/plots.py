@@ -58,6 +58,22 @@ def histogram_plot(values: pd.Series, title: str, unit: str) -> dg.MarkdownMetad
     return _markdown(figure)
 
 
+def gains_plot(trades: pd.DataFrame, title: str) -> dg.MarkdownMetadataValue:
+    """P&L of closed trades added up over their exits, a line per direction; columns of PAPER_REPLAY."""
+    figure, axes = _figure(title)
+    closed = trades[trades["status"] == "CLOSED"].sort_values("exit_ts", kind="stable")
+    for direction, own in closed.groupby("direction"):
+        axes.step(
+            own["exit_ts"], own["pnl_pct"].cumsum(), where="post", marker="o", markersize=3, label=direction
+        )
+    axes.axhline(0, color="black", linewidth=0.5)
+    axes.set_ylabel("% of the entries' values")
+    if len(closed):
+        axes.legend(fontsize=7)
+    _note(axes, "" if len(closed) else "no trade is closed yet")
+    return _markdown(figure)
+
+
 def lengths_plot(lengths: npt.NDArray[np.int64], limit: int) -> dg.MarkdownMetadataValue:
     """Histogram of record lengths in tokens, and the length above which training refuses a record."""
     figure, axes = _figure("length of the records")

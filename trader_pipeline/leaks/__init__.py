@@ -7,6 +7,7 @@ shortcuts `corpora.audit` looks for. Importing this package loads neither pandas
     mutations                      everything later changed, dealt anew or cut off
     pipeline, outputs              the functions under test, and the bytes that may not move
     cases, prover                  one decision with several futures
+    paper_trading, paper_proof     both desks, their trades and reviews, around one decision
     study, rules, fitted           splits, folds, corpora and what is fitted
     calibrating                    fits of the option model
     plants, *_plants               leaks that must be caught

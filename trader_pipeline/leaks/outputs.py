@@ -71,6 +71,12 @@ class Computed:
     outputs: dict[str, Columns]
     labelled: Labelled
 
+    def moved(self, other: Computed | None) -> list[tuple[str, bool]]:
+        """Whether any outcome moved, as it should; nothing where nothing was offered."""
+        if self.labelled.rows.empty:
+            return []
+        return [("", other is None or other.labelled.outcomes_differ(self.labelled))]
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -159,7 +165,8 @@ def _known(klines: pd.DataFrame, inputs: Inputs) -> pd.DataFrame:
 def compare(left: Mapping[str, Columns], right: Mapping[str, Columns]) -> list[Difference]:
     """Outputs that both have and that are not the same bytes, each with its first differing column.
 
-    A replay exists only where a trade was closed, and needs a future for that; all others are always there.
+    A replay exists only where a trade was closed, and a trade's context only where it was filled; both need a future.
+    All others are always there.
     """
     found = []
     for output in left.keys() | right.keys():
@@ -176,7 +183,7 @@ def compare(left: Mapping[str, Columns], right: Mapping[str, Columns]) -> list[D
 
 
 def _needs_an_end(output: str) -> bool:
-    return output == "decision context" or output.startswith("prompt replay")
+    return output.startswith(("decision context", "prompt replay", "review instruction"))
 
 
 def count_bytes(outputs: Mapping[str, Columns]) -> int:

@@ -29,7 +29,7 @@ from trader_pipeline.leaks.world import RECORDED, Inputs
 from trader_pipeline.options.chain import build_option_chain
 from trader_pipeline.options.params import OptionParams
 from trader_pipeline.options.surface import with_volatility_index
-from trader_pipeline.paper import PaperParams, replay_paper_trades
+from trader_pipeline.paper.desks.call_decisions import decision_contexts
 from trader_pipeline.schema.columns import NO_TRADE
 
 REPLAY_STYLE = "tp_and_roll"
@@ -146,11 +146,7 @@ def _chain_dataset(inputs: Inputs, held: Held, decided: Decided, chain: pd.DataF
 
 def _contexts(inputs: Inputs, held: Held, decided: Decided) -> list[str]:
     """What a paper trade keeps of its decision: one trade, as a window of one decision holds no other chain."""
-    trades = replay_paper_trades(
-        decided, held.klines, market=inputs.market, model_id="teacher", source_hash="",
-        params=PaperParams(exit_style=REPLAY_STYLE),
-    )  # fmt: skip
-    return trades["decision_context"].tolist()
+    return decision_contexts(decided, held.klines, market=inputs.market, exit_style=REPLAY_STYLE)
 
 
 def _trade_or_skip(inputs: Inputs, rows: pd.DataFrame, params: RenderParams) -> Prompts:

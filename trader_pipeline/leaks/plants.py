@@ -1,18 +1,21 @@
 """Leaks that the prover must catch: each replaces one function of the pipeline by one that looks ahead.
 
 Belongs here: what a planted leak is, and trying to catch it. The leaks themselves are in `market_plants`,
-`choice_plants` and `study_plants`.
+`choice_plants`, `paper_plants` and `study_plants`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from trader_pipeline.leaks.calibrating import Fit, prove_calibrations
 from trader_pipeline.leaks.cases import draw_cases
-from trader_pipeline.leaks.pipeline import PRODUCTION, Pipeline
+from trader_pipeline.leaks.paper_proof import prove_paper_case
+from trader_pipeline.leaks.paper_trading import PAPER, PaperTrading
+from trader_pipeline.leaks.pipeline import PRODUCTION
 from trader_pipeline.leaks.prover import Leak, Tally, prove_case
 from trader_pipeline.leaks.study import LESSONS, Stretch, prove_stretch
 from trader_pipeline.leaks.world import Settings, World
@@ -25,8 +28,8 @@ MOST_CASES = 40
 class Plant:
     """A known leak.
 
-    `where` names the field of `Pipeline` or `Lessons` that `leaky` replaces, or `calibrate`; `seen_in` the outputs of
-    which one must move; `source` the option prices that it needs (None: any).
+    `where` names the field of `Pipeline`, `PaperTrading` or `Lessons` that `leaky` replaces, or `calibrate`; `seen_in`
+    the outputs of which one must move; `source` the option prices that it needs (None: any).
     """
 
     name: str
@@ -78,18 +81,22 @@ def try_to_catch(
         return _catch_fit(plant, worlds, settings, seed)
     if plant.many:
         return _catch_in_stretches(plant, stretches, settings) if stretches else None
-    return _catch_in_cases(plant, replace(PRODUCTION, **{plant.where: plant.leaky}), worlds, settings, seed)
+    if plant.where in PaperTrading.__dataclass_fields__:
+        paper = replace(PAPER, **{plant.where: plant.leaky})
+        return _catch_in_cases(plant, partial(prove_paper_case, paper), worlds, settings, seed)
+    pipeline = replace(PRODUCTION, **{plant.where: plant.leaky})
+    return _catch_in_cases(plant, partial(prove_case, pipeline), worlds, settings, seed)
 
 
 def _catch_in_cases(
-    plant: Plant, pipeline: Pipeline, worlds: Sequence[World], settings: Settings, seed: int
+    plant: Plant, prove: Callable[..., Tally], worlds: Sequence[World], settings: Settings, seed: int
 ) -> Catch | None:
     try:
         cases = draw_cases(worlds, count=MOST_CASES, seed=seed, settings=settings, source=plant.source)
     except ValueError:
         return None
     for tried, case in enumerate(cases, start=1):
-        tally = prove_case(pipeline, worlds, case, settings=settings, wanted=plant.seen_in)
+        tally = prove(worlds, case, settings=settings, wanted=plant.seen_in)
         if leak := _first(plant, tally):
             return Catch(plant, leak, tried)
     return Catch(plant, None, len(cases))

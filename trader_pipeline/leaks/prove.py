@@ -13,6 +13,9 @@ from trader_pipeline.leaks.calibrating import fit_calibration, prove_calibration
 from trader_pipeline.leaks.cases import draw_cases, impossible_sources
 from trader_pipeline.leaks.choice_plants import CHOICE_PLANTS
 from trader_pipeline.leaks.market_plants import MARKET_PLANTS
+from trader_pipeline.leaks.paper_plants import PAPER_PLANTS
+from trader_pipeline.leaks.paper_proof import prove_paper_case
+from trader_pipeline.leaks.paper_trading import PAPER, PaperTrading
 from trader_pipeline.leaks.pipeline import PRODUCTION, Pipeline
 from trader_pipeline.leaks.plants import Catch, Plant, try_to_catch
 from trader_pipeline.leaks.prover import Tally, prove_case
@@ -22,8 +25,10 @@ from trader_pipeline.leaks.study_plants import STUDY_PLANTS
 from trader_pipeline.leaks.workers import in_workers
 from trader_pipeline.leaks.world import Settings, World
 
-PLANTS: tuple[Plant, ...] = (*MARKET_PLANTS, *CHOICE_PLANTS, *STUDY_PLANTS)
+PLANTS: tuple[Plant, ...] = (*MARKET_PLANTS, *CHOICE_PLANTS, *PAPER_PLANTS, *STUDY_PLANTS)
 """Every planted leak."""
+PAPER_EVERY = 2
+"""One case in this many has its paper trades tried too."""
 FITS = 4
 """Calibrations fitted, each once with its own future and three times with another."""
 _Task = Callable[[], Tally | Catch | str]
@@ -38,6 +43,7 @@ def prove_no_leaks(
     jobs: int = 1,
     plants: Sequence[Plant] = PLANTS,
     pipeline: Pipeline = PRODUCTION,
+    paper: PaperTrading = PAPER,
     lessons: Lessons = LESSONS,
     stretches: bool = True,
     fits: int = FITS,
@@ -56,6 +62,8 @@ def prove_no_leaks(
     made, left_out = _stretches(pipeline, worlds, settings, seed) if stretches else ([], [])
     left_out += impossible_sources(worlds, settings)
     tasks = _tasks(pipeline, lessons, worlds, made, settings=settings, cases=cases, fits=fits, seed=seed)
+    drawn = draw_cases(worlds, count=cases, seed=seed, settings=settings)
+    tasks += [partial(prove_paper_case, paper, worlds, c, settings=settings) for c in drawn[::PAPER_EVERY]]
     tasks += [_catching(plant, worlds, made, settings, seed) for plant in plants]
     done: dict[int, Tally | Catch | str] = {}
     for number, result in in_workers(lambda i: tasks[i](), len(tasks), jobs=jobs):

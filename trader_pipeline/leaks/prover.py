@@ -6,8 +6,10 @@ Belongs here: one case, the cases of a run, and looking for the part of the futu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, Protocol, Self, TypeVar
 
 import pandas as pd
 
@@ -42,9 +44,9 @@ OUTCOMES = "outcomes"
 """Mutation: the label columns of the candidate rows drawn anew, before anything is rendered."""
 LABEL_LIFE = "label life"
 """Mutation: everything after a label's end perturbed; that label may not move."""
-RULE = "split rule"
-"""Not a mutation: a rule of the splits that is broken."""
-_FUTURES = (
+RULE = "rule"
+"""Not a mutation: a rule of splits or fills that is broken."""
+FUTURES = (
     (PERTURB, PERMUTE, TRUNCATE), (PERTURB, PERMUTE, TRUNCATE), (PERTURB, PERMUTE, TRUNCATE), (PERTURB, THIN, TRUNCATE),
 )  # fmt: skip
 """The mutations of a case, by its seed: each has three other futures."""
@@ -121,23 +123,53 @@ def prove_case(
     except ValueError as error:
         return Tally(refused=1, refusals=[f"{case.moment}: {error}"])
     tally = Tally(cases=1, runs=1, by_source=Counter([case.source]), outputs=Counter(list(base.outputs)))
-    for number, mutation in enumerate(_FUTURES[(case.seed // 4) % len(_FUTURES)]):
-        _Future(pipeline, inputs, base, mutation, case.seed + number).prove(tally)
-        if any(leak.output.startswith(wanted) for leak in tally.leaks if wanted):
-            return tally
+    if prove_futures(partial(compute, pipeline), inputs, base, tally, seed=case.seed, wanted=wanted):
+        return tally
     _prove_outcomes(pipeline, inputs, base, case.seed, tally)
     if (case.seed // 16) % _LABELS_EVERY == 0:
         _prove_label_life(pipeline, inputs, base.labelled, case.seed, tally)
     return tally
 
 
+class Result(Protocol):
+    """What was computed at a decision."""
+
+    @property
+    def outputs(self) -> dict[str, Columns]: ...
+
+    def moved(self, other: Self | None) -> Iterable[tuple[str, bool]]:
+        """What should move with the future, and whether it did; an empty name stands for the mutation's own.
+
+        `other` is None where another future brought up an error.
+        """
+        ...
+
+
+R = TypeVar("R", bound=Result)
+
+
+def prove_futures(
+    computing: Callable[[Inputs], R], inputs: Inputs, base: R, tally: Tally, *, seed: int, wanted: tuple[str, ...] = ()
+) -> bool:  # fmt: skip
+    """Compute a decision again with its three other futures, and count in what moved.
+
+    Returns:
+        Whether a leak in one of the `wanted` outputs was found; the first of them ends it.
+    """
+    for number, mutation in enumerate(FUTURES[(seed // 4) % len(FUTURES)]):
+        _Future(computing, inputs, base, mutation, seed + number).prove(tally)
+        if any(leak.output.startswith(wanted) for leak in tally.leaks if wanted):
+            return True
+    return False
+
+
 @dataclass(frozen=True)
-class _Future:
+class _Future(Generic[R]):
     """Another future of a decision, and what was computed with the real one."""
 
-    pipeline: Pipeline
+    computing: Callable[[Inputs], R]
     inputs: Inputs
-    base: Computed
+    base: R
     mutation: str
     seed: int
 
@@ -147,17 +179,16 @@ class _Future:
         tally.unreal += [f"{self.mutation}: {finding}" for finding in unreal(inputs, other, cut=moment)]
         computed, found = self._differences(other)
         tally.runs += 1
-        if not self.base.labelled.rows.empty:
-            moved = computed is None or computed.labelled.outcomes_differ(self.base.labelled)
-            tally.count(self.mutation, moved=moved)
+        for name, moved in self.base.moved(computed):
+            tally.count(name or self.mutation, moved=moved)
         tally.bytes += count_bytes(computed.outputs) if computed else 0
         guilty = self._guilty() if found else {}
-        tally.leaks += [_leak(d, self.mutation, guilty.get(d.output, ""), inputs) for d in found]
+        tally.leaks += [leak_of(d, self.mutation, guilty.get(d.output, ""), inputs) for d in found]
 
-    def _differences(self, other: Inputs) -> tuple[Computed | None, list[Difference]]:
+    def _differences(self, other: Inputs) -> tuple[R | None, list[Difference]]:
         """What is computed; an error that another future alone brings up is a difference like any other."""
         try:
-            computed = compute(self.pipeline, other)
+            computed = self.computing(other)
         except ValueError as error:
             return None, [Difference("an error", str(error).splitlines()[0])]
         return computed, compare(self.base.outputs, computed.outputs)
@@ -176,7 +207,7 @@ class _Future:
         return found
 
 
-def _leak(difference: Difference, mutation: str, part: str, inputs: Inputs) -> Leak:
+def leak_of(difference: Difference, mutation: str, part: str, inputs: Inputs) -> Leak:
     return Leak(
         difference.output, difference.column, mutation, part, inputs.market.key, inputs.source, inputs.moment
     )
@@ -192,7 +223,7 @@ def _prove_outcomes(pipeline: Pipeline, inputs: Inputs, base: Computed, seed: in
     rendered = render_outputs(pipeline, inputs, changed)
     tally.bytes += count_bytes(rendered)
     shown: dict[str, Columns] = {name: base.outputs[name] for name in rendered}
-    tally.leaks += [_leak(d, OUTCOMES, "", inputs) for d in compare(shown, rendered)]
+    tally.leaks += [leak_of(d, OUTCOMES, "", inputs) for d in compare(shown, rendered)]
 
 
 def _prove_label_life(pipeline: Pipeline, inputs: Inputs, base: Labelled, seed: int, tally: Tally) -> None:
@@ -212,7 +243,7 @@ def _prove_label_life(pipeline: Pipeline, inputs: Inputs, base: Labelled, seed: 
     left, right = base.known_by(end), labelled.known_by(end)
     tally.bytes += count_bytes(right)
     tally.outputs.update(list(right))
-    tally.leaks += [_leak(d, LABEL_LIFE, "", inputs) for d in compare(left, right)]
+    tally.leaks += [leak_of(d, LABEL_LIFE, "", inputs) for d in compare(left, right)]
 
 
 def first_leaks(leaks: Sequence[Leak]) -> Iterator[Leak]:

@@ -63,7 +63,8 @@ def origin_nodes(record: Record, refs: Sequence[Ref], context: Context) -> list[
         return [instruction_node(context.turns)]
     assert record.underlying is not None
     assert record.decision_time is not None
-    wanted = (PAPER_REPLAY, REPLAY_EVALUATIONS) if record.kind == "replay" else (CANDIDATE_DATASET,)
+    of_trades = record.kind in ("replay", "review")
+    wanted = (PAPER_REPLAY, REPLAY_EVALUATIONS) if of_trades else (CANDIDATE_DATASET,)
     own = [r for t in wanted if (r := window_ref(refs, t, record.underlying, record.decision_time))]
     if not own:
         window = f"{record.underlying} at {record.decision_time}"

@@ -17,7 +17,7 @@ from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import CANDIDATE_DATASET
 
 TEXT = ("system", "user", "assistant", "chosen_answer", "rejected_answer")
-ABOUT_ONE = ("trade_or_skip", CANDIDATE_DATASET.name, "replay")
+ABOUT_ONE = ("trade_or_skip", CANDIDATE_DATASET.name, "replay", "review")
 """Kinds of records and rows that are about one candidate; the others weigh all candidates of their decision."""
 _ALIKE = 0.6
 """Share of common words from which a record counts as near a line."""

@@ -55,6 +55,7 @@ from trader_pipeline.schema.tables import (
     REPLAY_CORPUS,
     STABLE_CORPUS,
     TRADE_OR_SKIP_CORPUS,
+    TRADE_REVIEW_CORPUS,
 )
 from trader_pipeline.store import Manifest
 
@@ -63,6 +64,7 @@ KIND_TABLES = {
     "pick_candidate": PICK_CANDIDATE_CORPUS,
     "preference": PREFERENCE_CORPUS,
     "replay": REPLAY_CORPUS,
+    "review": TRADE_REVIEW_CORPUS,
     "stable": STABLE_CORPUS,
 }
 CORPUS_TABLES = (MIXED_CORPUS, *KIND_TABLES.values())

@@ -14,11 +14,13 @@ def _columns(*columns: Column) -> dict[str, Column]:
 
 
 EXIT_STYLES = ("hold_to_expiry", "tp_and_roll")
-EXIT_REASONS = ("expired", "take_profit")
+EXIT_REASONS = ("expired", "take_profit", "signal", "no_delivery_price")
+DIRECTIONS = ("LONG", "SHORT", "SHORT_CALL")
+TRADE_STATUS = ("OPEN", "CLOSED")
 REASONS = (
     "sold", "no_candidates", "no_quotes", "score_below_threshold", "trade_simulation_failed", "declined",
 )  # fmt: skip
-CORPUS_KINDS = ("trade_or_skip", "pick_candidate", "replay", "preference", "stable")
+CORPUS_KINDS = ("trade_or_skip", "pick_candidate", "replay", "review", "preference", "stable")
 SPLITS = ("train", "val", "test", "sealed")
 VERDICTS = ("GOOD", "OK", "BAD")
 GAP_REASONS = (
@@ -291,36 +293,58 @@ OPTION_FEATURES = _columns(
 )
 
 _PAPER = _columns(
-    C("trade_id", "string", "hash of market, entry and instrument"),
-    C("timestamp", "timestamp", "when the record's event happened in market time"),
-    C("symbol", "string", "instrument traded"),
-    C("direction", "string", "side opened", allowed=("SHORT_CALL",)),
-    C("entry_price", "float64", "premium received for the first leg", "coin", above=0),
-    C("exit_price", "float64", "buy-back price or payoff of the last leg", "coin", minimum=0),
+    C("market", "string", "underlying and timeframe, for example BTC_5m"),
+    C("trade_id", "string", "hash of book, decision, symbol and direction"),
+    C("timestamp", "timestamp", "when the record's event happened in market time: the entry, then the exit"),
+    C("symbol", "string", "what was traded: an instrument, or a spot pair"),
+    C(
+        "direction",
+        "string",
+        "side opened: coins bought, coins sold short, or a call sold on coins held",
+        allowed=DIRECTIONS,
+    ),
+    C(
+        "entry_price",
+        "float64",
+        "fill: USD per coin (LONG, SHORT), or the first leg's premium in coin per coin covered (SHORT_CALL)",
+        above=0,
+    ),
+    C(
+        "exit_price",
+        "float64",
+        "fill at the exit in the unit of entry_price; of a SHORT_CALL what the last leg cost to leave",
+        minimum=0,
+    ),
     C("entry_ts", "timestamp", "when the trade was opened"),
     C("exit_ts", "timestamp", "when the trade was closed"),
     C("size", "float64", "position size", "coin", above=0),
-    C("fee", "float64", "fees of the trade", "coin", minimum=0),
-    C("pnl_pct", "float64", "pnl_vs_hodl over the coin's USD value at entry", "%"),
+    C("fee", "float64", "fees paid so far: coin (SHORT_CALL) or USD (LONG, SHORT)", minimum=0),
+    C(
+        "pnl_pct",
+        "float64",
+        "LONG, SHORT: gain after fees over the entry's value; SHORT_CALL: pnl_vs_hodl over the coins' value at entry",
+        "%",
+    ),
     C(
         "covered_return_pct",
         "float64",
-        "the covered position's own return: reward over the coin's USD value at entry",
+        "the covered position's own return: its USD value at the exit over that of its coins at entry, minus 1",
         "%",
     ),
-    C("status", "string", "state of the trade", allowed=("OPEN", "CLOSED")),
+    C("status", "string", "state of the trade", allowed=TRADE_STATUS),
     C("reasoning", "string", "why the policy traded, from what it saw"),
     C("model_id", "string", "policy that decided"),
-    C("decision_context", "string", "JSON of the features seen at the decision"),
-    C("source_hash", "string", "content hash of the candles replayed"),
+    C("decision_context", "string", "JSON of what was seen at the decision"),
+    C("path", "string", "JSON of what the trade went through between entry and exit (docs/paper.md)"),
+    C("source_hash", "string", "SHA-256 of the candles that the record rests on, up to its event"),
     C(
         "verdict",
         "string",
         "GOOD at or above the good threshold, OK above 0, BAD otherwise",
         allowed=VERDICTS,
     ),
-    C("analysis", "string", "what happened, computed from the trade"),
-    C("improvement", "string", "what would have been better, computed from the trade"),
+    C("analysis", "string", "what happened, computed from the trade's path"),
+    C("improvement", "string", "what would have been better, computed from the trade's path"),
 )
 
 _CORPORA = _columns(

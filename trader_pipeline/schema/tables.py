@@ -155,23 +155,41 @@ CANDIDATE_DATASET = Table(
         *OPTION_FEATURES.values(),
     ),
 )  # fmt: skip
+_TRADE = _pick(
+    "trade_id", "timestamp", "symbol", "direction", "entry_price", "exit_price?", "entry_ts", "exit_ts?", "size", "fee",
+    "pnl_pct?", "covered_return_pct?", "status", "exit_reason?", "reasoning", "model_id", "decision_context", "path?",
+    "source_hash", "market", "exit_style?", "regime?",
+)  # fmt: skip
+_EVALUATION_OF_TRADE = _pick(
+    "trade_id", "verdict", "pnl_pct", "direction", "analysis", "improvement", "reasoning"
+)
 PAPER_REPLAY = Table(
     "paper_replay",
     "paper",
-    "The policy replayed as paper trades (sequential mode), as in the JSONL buffer beside it.",
+    "The policy replayed as paper trades over a window, by the code that trades live; one row a trade.",
     ("trade_id",),
-    _pick(
-        "trade_id", "timestamp", "symbol", "direction", "entry_price", "exit_price", "entry_ts", "exit_ts",
-        "size", "fee", "pnl_pct", "covered_return_pct", "status", "reasoning", "model_id", "decision_context",
-        "source_hash", "exit_style",
-    ),
-)  # fmt: skip
+    _TRADE,
+)
 REPLAY_EVALUATIONS = Table(
     "replay_evaluations",
     "paper",
     "Each closed paper trade judged.",
     ("trade_id",),
-    _pick("trade_id", "verdict", "pnl_pct", "direction", "analysis", "improvement", "reasoning"),
+    _EVALUATION_OF_TRADE,
+)
+LIVE_TRADES = Table(
+    "live_trades",
+    "paper",
+    "Paper trades ticked on a schedule, one row each as last recorded; of a market's books up to its last tick.",
+    ("trade_id",),
+    _TRADE,
+)
+LIVE_EVALUATIONS = Table(
+    "live_evaluations",
+    "paper",
+    "Each closed paper trade of table live_trades judged.",
+    ("trade_id",),
+    _EVALUATION_OF_TRADE,
 )
 _ORIGIN = _pick(
     "record_id",
@@ -197,6 +215,13 @@ PICK_CANDIDATE_CORPUS = Table(
 )
 REPLAY_CORPUS = Table(
     "replay_corpus", "corpora", "Instructions from evaluated paper trades.", ("record_id",), _RECORD
+)
+TRADE_REVIEW_CORPUS = Table(
+    "trade_review_corpus",
+    "corpora",
+    "Evaluated paper trades as instructions: what was seen and done; what would have been better, and the verdict.",
+    ("record_id",),
+    _RECORD,
 )
 PREFERENCE_CORPUS = Table(
     "preference_corpus",
@@ -255,7 +280,8 @@ TABLES: tuple[Table, ...] = (
     KLINES, KLINE_GAPS, REGIME_WINDOWS, WINDOW_KLINES, OPTION_QUOTES, VOLATILITY_INDEX, DELIVERY_PRICES,
     WINDOW_QUOTES,
     OPTION_CHAIN, BACKTEST_STEPS, BACKTEST_LEGS, CANDIDATE_OUTCOMES,
-    CHAIN_DATASET, CANDIDATE_DATASET, PAPER_REPLAY, REPLAY_EVALUATIONS, TRADE_OR_SKIP_CORPUS,
-    PICK_CANDIDATE_CORPUS, REPLAY_CORPUS, PREFERENCE_CORPUS, STABLE_CORPUS, MIXED_CORPUS, TRAINING_LOG,
+    CHAIN_DATASET, CANDIDATE_DATASET, PAPER_REPLAY, REPLAY_EVALUATIONS, LIVE_TRADES, LIVE_EVALUATIONS,
+    TRADE_OR_SKIP_CORPUS, PICK_CANDIDATE_CORPUS, REPLAY_CORPUS, TRADE_REVIEW_CORPUS, PREFERENCE_CORPUS,
+    STABLE_CORPUS, MIXED_CORPUS, TRAINING_LOG,
     POLICY_DECISIONS, POLICY_METRICS, POLICY_EQUITY,
 )  # fmt: skip

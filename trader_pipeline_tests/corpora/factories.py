@@ -106,6 +106,10 @@ def paper_trades(dataset: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             "decision_context": [decision_context(row) for row in sold.to_dict("records")],
             "source_hash": "0" * 64,
             "exit_style": sold["exit_style"],
+            "exit_reason": "expired",
+            "path": None,
+            "market": sold["underlying"] + "_1h",
+            "regime": None,
         }
     )[PAPER_REPLAY.column_names]
     evaluations = replay.assign(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trader_pipeline.datasets import market_features, option_features
+from trader_pipeline.datasets.features import enough_history
 from trader_pipeline.schema.columns import FEATURES
 from trader_pipeline_tests.datasets.frames import DAY, HOUR, START, candles, random_candles
 
@@ -224,3 +225,20 @@ def test_real_candles_give_finite_features_within_the_schema_bounds(reference_da
             assert (features[column.name] >= column.minimum).all()
         if column.maximum is not None:
             assert (features[column.name] <= column.maximum).all()
+
+
+def test_enough_history_says_which_decisions_market_features_would_refuse():
+    """Too early, a day after a hole, in the middle of it, and after it, when a fifth of the month is missing."""
+    klines = candles(np.full(60 * 24, 100.0)).drop(index=range(40 * 24, 47 * 24))
+    moments = pd.date_range(START + 29 * DAY, START + 62 * DAY, freq="5h")
+    enough = enough_history(klines, moments, step=HOUR)
+    for moment, said in zip(moments, enough, strict=True):
+        if said:
+            market_features(klines, at(moment), step=HOUR)
+        else:
+            with pytest.raises(
+                ValueError, match=r"days of candles before|of 720 candles|over a day and a step"
+            ):
+                market_features(klines, at(moment), step=HOUR)
+    assert 0.3 < enough.mean() < 0.7
+    assert not enough_history(klines.iloc[:0], moments, step=HOUR).any()

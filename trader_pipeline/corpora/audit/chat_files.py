@@ -26,7 +26,7 @@ _ROLES = {
 _MESSAGES = ("messages", "conversations", "conversation", "dialog")
 _PAIRS = (
     ("prompt", "completion"), ("question", "answer"), ("instruction", "output"), ("instruction", "response"),
-    ("input", "output"), ("prompt", "response"),
+    ("instruction", "answer"), ("input", "output"), ("prompt", "response"),
 )  # fmt: skip
 _FORMS = (
     '{"messages": [{"role": ..., "content": ...}, ...]}, {"prompt": ..., "completion": ...},'

@@ -19,7 +19,7 @@ from trader_pipeline.corpora.audit.reading import is_trading, options_of
 from trader_pipeline.corpora.render import HINDSIGHT_MARKER, allowed_answers, answer_of
 from trader_pipeline.schema.columns import SPLITS
 
-TRADING_KINDS = ("trade_or_skip", "pick_candidate", "replay")
+TRADING_KINDS = ("trade_or_skip", "pick_candidate", "replay", "review")
 TRAINED_SPLITS = SPLITS[:-1]
 PAIR = ("chosen_answer", "rejected_answer")
 OUTCOME_WORDS = re.compile(
