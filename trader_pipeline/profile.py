@@ -122,6 +122,9 @@ class Profile(BaseModel):
                 )
             }
             value = value.model_copy(update={"path": None, "downloads_dir": None, "offline": False, **asked})
+        if isinstance(value, PaperParams):
+            # Spot and live settings steer no table of a run; a live book keeps its own in its START line.
+            value = {"exit_style": value.exit_style}
         if isinstance(value, DeribitParams):
             # What is recorded counts by its content, not by where files lie or how the exchange was asked.
             value = DeribitParams(

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 
-from trader_pipeline.cli import backups
+from trader_pipeline.cli import backups, binance_ai_trader
 from trader_pipeline.cli.binance_ai_trader import main
 from trader_pipeline.cli.errors import OutputExistsError
 from trader_pipeline.corpora.audit import audit_corpus
@@ -88,7 +89,8 @@ def test_verdicts_and_a_table_come_of_the_default_paths(folder):
     assert [written["summary"][name] for name in ("trades", "good", "ok", "bad")] == [30, 10, 10, 10]
     assert {row["label"] for row in written["evaluations"]} == {"GOOD", "OK", "BAD"}
     assert written["source"]["name"] == "replay.jsonl"
-    assert written["source"]["simulated"] is False
+    assert written["source"]["simulated"] is None
+    assert written["source"]["option_prices"] == "modelled, unless quotes were recorded"
     for shown in ("hit_rate", "profit_factor", "by_model", "teacher", "0.6667"):
         assert shown in result.output
 
@@ -99,12 +101,42 @@ def test_the_same_replay_gives_the_same_bytes(folder):
     assert (folder / "one.json").read_bytes() == (folder / "two.json").read_bytes()
 
 
-def test_a_replay_on_simulated_candles_is_called_so(folder):
+@pytest.mark.parametrize("command", [EVALUATE, CONVERT])
+@pytest.mark.parametrize(
+    ("simulated", "words"),
+    [(True, "SIMULATED CANDLES"), (None, "Not known whether"), (False, None)],
+)
+def test_whether_candles_are_simulated_is_told_as_far_as_it_is_known(folder, command, simulated, words):
     path = folder / "ai_data/paper/replay.jsonl"
-    start = Start("BTC_5m/spot", "BTC_5m", "spot", START, START, {}, simulated=True)
-    path.write_bytes(start.to_line() + path.read_bytes())
-    assert "SIMULATED CANDLES" in succeed(EVALUATE).output
-    assert read(folder / "ai_data/paper/evaluations.json")["source"]["simulated"] is True
+    if simulated is not None:
+        start = Start("BTC_5m/spot", "BTC_5m", "spot", START, START, {}, simulated=simulated)
+        path.write_bytes(start.to_line() + path.read_bytes())
+    output = succeed(command, "--output-path", "out").output
+    assert [w for w in ("SIMULATED CANDLES", "Not known whether") if w in output] == (
+        [] if words is None else [words]
+    )
+    if command == EVALUATE:
+        assert read(folder / "out")["source"]["simulated"] is simulated
+
+
+@pytest.mark.parametrize("command", [EVALUATE, CONVERT])
+def test_modelled_premiums_are_told_where_calls_are_judged_and_only_there(folder, command):
+    assert "premiums are modelled" in succeed(command, "--output-path", "calls").output
+    write_trades([moved(spot_trade(n), MOVES[n % 3]) for n in range(9)], folder / "spot.jsonl")
+    result = succeed(command, "--replay-path", "spot.jsonl", "--output-path", "spot")
+    assert "premiums" not in result.output
+    if command == EVALUATE:
+        assert read(folder / "spot")["source"]["option_prices"] is None
+
+
+@pytest.mark.parametrize("name", ["[/red]oops", "llama[8b]", "[bold]"])
+def test_brackets_in_foreign_text_and_folders_are_shown_as_they_are(folder, name):
+    (folder / "run[" / "1]").mkdir(parents=True)
+    path = folder / "run[/1]/r.jsonl"
+    write_trades([replace(trade, model_id=name) for trade in trades(6)], path)
+    output = succeed(EVALUATE, "--replay-path", "run[/1]/r.jsonl").output
+    assert name in output
+    assert "Paper trades of run[/1]/r.jsonl" in output
 
 
 def test_open_trades_are_listed_and_not_judged(folder):
@@ -244,6 +276,7 @@ WRONG_USAGE = {
     "a share without stable records": (CONVERT, "--mix-ratio", 0.2),
     "stable records without a share": (CONVERT, "--stable-path", "stable.jsonl"),
     "a share of 1": (CONVERT, "--stable-path", "stable.jsonl", "--mix-ratio", 1),
+    "a share that is no number": (CONVERT, "--stable-path", "stable.jsonl", "--mix-ratio", "nan"),
     "no samples": (CONVERT, "--max-samples", 0),
     "an unknown label": (CONVERT, "--ratio", "FINE=1"),
     "a label twice": (CONVERT, "--ratio", "OK=1", "--ratio", "ok=2"),
@@ -305,6 +338,32 @@ def test_records_that_fail_the_audit_are_not_trained_on(folder):
     assert "outcome_word" in said
     assert "nothing was trained" in said
     assert not (folder / "ai_data/models").exists()
+
+
+@pytest.fixture
+def untrained(monkeypatch) -> None:
+    """Nothing is trained; all that is said before is."""
+    monkeypatch.setattr(binance_ai_trader, "_train", lambda *_, **__: None)
+
+
+def test_the_file_trained_on_and_what_the_audit_left_out_are_named(folder, untrained):
+    succeed(CONVERT)
+    output = succeed(FINETUNE, "--model-name", "tiny").output
+    assert "records: ai_data/trading/instruction_dataset.jsonl" in output
+    assert "audit: not checked: label_overlap" in output
+    assert "warning" not in output
+
+
+def test_a_default_that_is_older_than_the_other_is_warned_of(folder, stable, untrained):
+    succeed(CONVERT)
+    succeed(CONVERT, "--stable-path", stable, "--mix-ratio", 0.25)
+    plain, mixed = (folder / f"ai_data/trading/{n}_dataset.jsonl" for n in ("instruction", "mixed"))
+    for older, newer, warned in ((plain, mixed, False), (mixed, plain, True)):
+        os.utime(older, (1_000_000, 1_000_000))
+        os.utime(newer, (2_000_000, 2_000_000))
+        output = succeed(FINETUNE, "--model-name", "tiny").output
+        assert "records: ai_data/trading/mixed_dataset.jsonl" in output
+        assert ("instruction_dataset.jsonl is newer" in output) is warned
 
 
 @pytest.mark.slow
@@ -408,3 +467,41 @@ def test_a_finished_folder_takes_its_name_and_the_old_one_a_numbered_one(tmp_pat
     backup = backups.put_folder(made, old, force=True)
     assert backup == tmp_path / "adapter.bak1"
     assert [(p / "weights").read_text() for p in (old, backup)] == ["made", "adapter"]
+
+
+def test_a_folder_that_cannot_take_its_name_leaves_the_old_one_where_it_was(tmp_path, monkeypatch):
+    real, made, link = tmp_path / "far" / "adapter", tmp_path / "made", tmp_path / "link"
+    for place in (real, made):
+        place.mkdir(parents=True)
+        (place / "weights").write_text(place.name)
+    link.symlink_to(real)
+    rename = os.rename
+
+    def across_disks(source: Path, target: Path) -> None:
+        if source == made:
+            raise OSError(18, "Invalid cross-device link")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", across_disks)
+    with pytest.raises(OSError, match="cross-device"):
+        backups.put_folder(made, link, force=True)
+    assert [p.name for p in real.parent.iterdir()] == ["adapter"]
+    assert (link / "weights").read_text() == "adapter"
+    assert (made / "weights").read_text() == "made"
+
+
+def test_training_happens_on_the_disk_that_the_output_leads_to(tmp_path, monkeypatch):
+    from trader_pipeline.training import finetune
+
+    def trained(*_: object, output_dir: Path, **__: object) -> SimpleNamespace:
+        output_dir.mkdir()
+        (output_dir / "beside").write_text(str(output_dir.parent.parent))
+        return SimpleNamespace(adapter_dir=output_dir, train_loss=1.0, val_loss=1.0)
+
+    (tmp_path / "far" / "adapter").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "adapter")
+    monkeypatch.setattr(finetune, "train_adapter", trained)
+    settings = SimpleNamespace(model=None, finetune=None)
+    binance_ai_trader._train(None, None, settings, tmp_path / "link", force=True)
+    assert (tmp_path / "link" / "beside").read_text() == str(tmp_path / "far")
+    assert sorted(p.name for p in (tmp_path / "far").iterdir()) == ["adapter", "adapter.bak1"]

@@ -299,6 +299,16 @@ def test_calibration_of_the_package_gives_way_to_one_of_the_same_day(tmp_path: P
     assert merged(tmp_path / "own.json") == (*default_calibrations()[:-1], own)
 
 
+def test_settings_of_live_trading_make_no_table_of_a_run_stale() -> None:
+    plain = load_profile("sample").section_hash("paper")
+    live = {"paper.live.start": "2024-01-01", "paper.spot.size": "5"}
+    assert load_profile("sample", overrides=live).section_hash("paper") == plain
+    assert (
+        load_profile("sample", overrides={"paper.exit_style": "hold_to_expiry"}).section_hash("paper")
+        != plain
+    )
+
+
 def test_own_calibrations_count_as_a_change_of_the_settings(params_file: Path) -> None:
     plain = load_profile("sample")
     own = load_profile("sample", overrides={"options.calibration_file": str(params_file)})

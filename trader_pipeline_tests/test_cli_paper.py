@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from trader_pipeline.cli.paper import paper
-from trader_pipeline.cli.paper_table import age_in_words
+from trader_pipeline.cli.paper_table import age_in_words, print_ticks
 from trader_pipeline.paper.buffer.replay_buffer import ReplayBuffer
+from trader_pipeline.paper.ticking.executor import PaperTradeOnceResult
 from trader_pipeline_tests.paper.five_minutes import START, STEP, exchange_of, five_minute_candles
 
 CANDLES = five_minute_candles(38)
@@ -176,10 +177,48 @@ def test_replay_of_simulated_candles_says_so(tmp_path):
     assert "SIMULATED" in run("status", "--folder", tmp_path / "replay")
 
 
-def test_replay_refuses_an_existing_folder_before_it_reads_candles(candle_file, tmp_path):
+@pytest.mark.parametrize("name", ["replay.jsonl", "state.json"])
+def test_replay_refuses_a_folder_with_a_replay_before_it_reads_candles(candle_file, tmp_path, name):
     (tmp_path / "replay").mkdir()
-    replay(candle_file, tmp_path / "replay", error="exists; name a new folder for the replay")
-    assert list((tmp_path / "replay").iterdir()) == []
+    (tmp_path / "replay" / name).write_text("")
+    replay(candle_file, tmp_path / "replay", error=f"{name} exists; name another folder for the replay")
+    assert [path.name for path in (tmp_path / "replay").iterdir()] == [name]
+
+
+def test_replay_goes_into_a_folder_that_holds_other_files_only(candle_file, tmp_path):
+    (tmp_path / "replay").mkdir()
+    (tmp_path / "replay" / "evaluations.json").write_text("{}")
+    replay(candle_file, tmp_path / "replay", "--desk", "spot")
+    assert (tmp_path / "replay" / "evaluations.json").read_text() == "{}"
+    assert (tmp_path / "replay" / "replay.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        (("2024-04-05", "2024-04-04"), "--end 2024-04-04 00:00 is not after --start 2024-04-05"),
+        (("2024-04-05", "2024-05-01"), "end 2024-04-08 00:00 or leave --end out"),
+        (("2024-05-01", "2024-05-02"), "start 2024-04-07 or earlier"),
+        (("2024-02-01", "2024-02-03"), "--end 2024-02-03 00:00 lies before them"),
+    ],
+)
+def test_replay_of_days_that_the_candles_lack_names_the_nearest(candle_file, tmp_path, span, said):
+    where = ["--klines", candle_file, "--market", "BTC_5m", "--out", tmp_path / "replay"]
+    run("replay", *where, "--start", span[0], "--end", span[1], *settings(), error=said)
+
+
+def test_tick_says_where_nothing_was_to_be_decided_and_where_a_decision_changes_nothing(capsys):
+    at = pd.Timestamp("2024-04-05", tz="UTC")
+    idle = {"market": "BTC_5m", "candle": at, "close_time": at + STEP, "reasoning": "", "already": False}
+    idle |= {"events": (), "open_trade": None}
+    chains = PaperTradeOnceResult("BTC_5m/covered_call", action="HOLD", symbol=None, model_id="", **idle)
+    spot = PaperTradeOnceResult(
+        "BTC_5m/spot", action="SELL", symbol="BTC", model_id="trend", acts=False, **idle
+    )
+    print_ticks([chains, spot])
+    said = capsys.readouterr().out
+    assert "2024-04-05 00:05: nothing to decide; no trade open" in said
+    assert "2024-04-05 00:05: SELL BTC by trend (changes nothing); no trade open" in said
 
 
 def test_replay_that_starts_before_the_warm_up_names_the_first_day_that_works(candle_file, tmp_path):

@@ -69,10 +69,11 @@ def write_output(path: Path, data: bytes | Iterable[bytes | memoryview], *, forc
 def put_folder(made: Path, path: Path, *, force: bool) -> Path | None:
     """Give the finished folder `made` (on the same file system) the name `path`; returns as `write_output`.
 
-    An earlier folder is renamed just before. A kill between the two renames leaves it under its backup's name, whole.
+    An earlier folder is renamed just before, and back again where `made` cannot be put in its place. A kill between
+    the two renames leaves it under its backup's name, whole.
 
     Raises:
-        OutputExistsError: `path` exists and `force` is False.
+        OutputExistsError: `path` exists and `force` is False. OSError: `made` cannot be renamed, as across disks.
     """
     refuse_output(path, force=force)
     target = path.resolve()
@@ -80,7 +81,12 @@ def put_folder(made: Path, path: Path, *, force: bool) -> Path | None:
     if target.exists():
         backup = next_backup(target)
         os.rename(target, backup)
-    os.rename(made, target)
+    try:
+        os.rename(made, target)
+    except OSError:
+        if backup is not None:
+            os.rename(backup, target)
+        raise
     return backup
 
 

@@ -25,13 +25,17 @@ from trader_pipeline.cli.replay_inputs import (
     MIXED,
     PnlUnit,
     above_zero,
+    finite,
     force_option,
     is_simulated,
     judge,
     label_ratios,
+    option_prices,
     read_trades,
     refuse_outputs,
     replay_options,
+    say_origin,
+    train_file,
 )
 
 if TYPE_CHECKING:
@@ -92,12 +96,11 @@ def evaluate_paper_trades(
     refuse_outputs(output_path, replay_path, force=force)
     replay = read_trades(replay_path, pnl_unit, skip_refused=skip_refused)
     evaluations = judge(replay, profile=profile, overrides=overrides, good_pct=good_pct)
-    source = {"name": replay_path.name, "sha256": replay.sha256, "lines": replay.lines_read}
-    simulated = is_simulated(replay_path)
-    document = evaluations.to_json(source, refused=replay.refused, simulated=simulated)
+    source: dict[str, Any] = {"name": replay_path.name, "sha256": replay.sha256, "lines": replay.lines_read}
+    source["option_prices"] = option_prices(replay)
+    document = evaluations.to_json(source, refused=replay.refused, simulated=is_simulated(replay_path))
     backup = write_output(output_path, document, force=force)
-    if simulated:
-        click.echo("SIMULATED CANDLES: every figure below is about the simulator, not about a market.")
+    say_origin(replay_path, replay)
     print_table(_summary(evaluations.summary_table()), f"Paper trades of {replay_path}")
     _say_written(output_path, backup)
 
@@ -118,6 +121,7 @@ def evaluate_paper_trades(
 @click.option(
     "--mix-ratio",
     type=click.FloatRange(0, 1, max_open=True),
+    callback=finite,
     help="Share of stable records in the output, exact to one record.",
 )
 @click.option(
@@ -183,6 +187,7 @@ def convert_replay_to_instruction(
     if records.empty:
         raise click.ClickException("no record would be left; nothing was written")
     backup = write_output(output_path, (line.encode() for line in corpus_lines(records)), force=force)
+    say_origin(replay_path, replay)
     print_table(_labels_table(reviews, records, stable), "Records by label, before and after choosing")
     if stable is not None and mix_ratio is not None:
         _say_share(records, len(reviews.records), mix_ratio, cap)
@@ -249,7 +254,8 @@ def offline_finetune(
     }
     given = tuple(f"{key}={value}" for key, value in own.items() if value is not None)
     settings = profile_of(profile, (*overrides, *given))
-    records = _train_records(train_path)
+    path = train_file(train_path)
+    records = _train_records(path)
     from trader_pipeline.corpora.audit import audit_corpus
 
     report = audit_corpus(records, params=settings.audit)
@@ -257,19 +263,16 @@ def offline_finetune(
         raise click.ClickException(
             "the audit does not pass and nothing was trained\n" + "\n".join(report.lines())
         )
-    click.echo(f"audit: {report.lines()[0]}; {(records['split'] == 'val').sum()} of them are held out")
+    first, *notes = report.lines()
+    click.echo(f"audit: {first}; {(records['split'] == 'val').sum()} of them are held out")
+    for note in notes:
+        click.echo(f"audit: {note}")
     backup = _train(records, report, settings, output_dir, force=force)
     _say_written(output_dir, backup)
 
 
-def _train_records(train_path: Path | None) -> pd.DataFrame:
+def _train_records(path: Path) -> pd.DataFrame:
     """The records with their split."""
-    path = train_path or (MIXED if MIXED.exists() else INSTRUCTIONS)
-    if not path.exists():
-        looked = f" (and so is {MIXED})" if train_path is None else ""
-        raise click.ClickException(
-            f"{path} is missing{looked}; make one with `binance_ai_trader convert-replay-to-instruction`"
-        )
     from trader_pipeline.corpora.hold_out import hold_out_last
     from trader_pipeline.corpora.jsonl import load_corpus_jsonl
 
@@ -285,8 +288,9 @@ def _train(
     quieten()
     from trader_pipeline.training.finetune import train_adapter
 
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}-") as scratch:
+    beside = output_dir.resolve().parent  # of a link: on the disk that it leads to
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{output_dir.name}-") as scratch:
         result = train_adapter(
             records,
             audit=report,

@@ -65,15 +65,16 @@ def utc_day(text: str) -> pd.Timestamp:
 
 
 def print_table(frame: pd.DataFrame, title: str = "") -> None:
-    """A frame as a table on standard output; floats with 5 significant digits."""
+    """A frame as a table on standard output; floats with 4 significant digits. No text in it is markup."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=escape(title) or None, title_justify="left")
     for name in frame.columns:
-        table.add_column(str(name), justify="right" if frame[name].dtype.kind in "if" else "left")
+        table.add_column(escape(str(name)), justify="right" if frame[name].dtype.kind in "if" else "left")
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else escape(str(v)) for v in row))
     console = Console()
     if not console.is_terminal:
         console.width = 160  # a log has no width of its own

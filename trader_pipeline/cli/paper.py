@@ -90,7 +90,7 @@ def tick(
 @click.option("--market", required=True, help="Underlying and timeframe, e.g. BTC_5m.")
 @click.option("--start", required=True, metavar="DATE", help="First day that is ticked (UTC).")
 @click.option("--end", default=None, metavar="DATE", help="End (UTC, exclusive). Default: the last candle's.")
-@click.option("--out", required=True, type=_OUT, help="Folder of the replay; it must not exist.")
+@click.option("--out", required=True, type=_OUT, help="Folder of the replay; it must hold no replay yet.")
 @_desk_option
 @click.option(
     "--progress/--no-progress", default=None, help="Show a progress bar. Default: only in a terminal."
@@ -119,19 +119,21 @@ def replay(
 
     from trader_pipeline.backtest import TeacherPolicy
     from trader_pipeline.cli.paper_inputs import replay_candles
-    from trader_pipeline.paper.ticking.book_replay import replay_books, starts_of
+    from trader_pipeline.paper.ticking.book_replay import refuse_held_replay, replay_books, starts_of
     from trader_pipeline.paper.ticking.live import DeskSettings, build_desks, live_policies
     from trader_pipeline.schema import Market
 
-    if out.exists():
-        raise FileExistsError(f"{out} exists; name a new folder for the replay")
+    refuse_held_replay(out)
     wanted = Market.parse(market)
     first = utc_day(start)
     if first != first.floor("D"):
         raise click.UsageError(f"--start is a day, not a moment: write {first:%Y-%m-%d}")
+    last = utc_day(end) if end else None
+    if last is not None and last <= first:
+        raise click.UsageError(f"--end {last:%Y-%m-%d %H:%M} is not after --start {first:%Y-%m-%d}")
     plain = profile_of(profile, (*overrides, f"paper.live.start={first:%Y-%m-%d}"), klines=str(klines_path))
     settings = DeskSettings(plain.paper, plain.options, plain.backtest)
-    candles, simulated = replay_candles(wanted, plain, end=utc_day(end) if end else None)
+    candles, simulated = replay_candles(wanted, plain, start=first, end=last)
     books = build_desks(
         wanted,
         settings,

@@ -60,12 +60,12 @@ def champion_of(place: Place) -> Policy:
 
 
 def replay_candles(
-    market: Market, profile: Profile, *, end: pd.Timestamp | None
+    market: Market, profile: Profile, *, start: pd.Timestamp, end: pd.Timestamp | None
 ) -> tuple[pd.DataFrame, bool]:
     """The market's candles that have closed, by `end` where one is given, and whether they are simulated.
 
     Raises:
-        ValueError: none has closed by `end`.
+        ValueError: `start` or `end` lies beyond the candles; the message names the nearest that does not.
     """
     import pandas as pd
 
@@ -73,8 +73,21 @@ def replay_candles(
 
     params = profile.klines.model_copy(update={"finest_timeframe": market.timeframe})
     candles, _, simulated = build_klines(market, params, as_of=pd.Timestamp.now("UTC"))
+    if candles.empty:
+        raise ValueError(f"no candle of {market.key} has closed yet; name another folder with --klines")
+    first, last = candles["open_time"].iloc[0], candles["close_time"].iloc[-1]
+    held = f"the candles of {market.key} go from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+    if start >= last:
+        day = (last - market.step).floor("D")
+        raise ValueError(
+            f"--start {start:%Y-%m-%d} lies behind them: {held}; start {day:%Y-%m-%d} or earlier"
+        )
+    if end is not None and end > last:
+        raise ValueError(
+            f"--end {end:%Y-%m-%d %H:%M} lies behind them: {held}; end {last:%Y-%m-%d %H:%M} or leave --end out"
+        )
     if end is not None:
         candles = candles[candles["close_time"] <= end].reset_index(drop=True)
     if candles.empty:
-        raise ValueError(f"no candle of {market.key} has closed by {end}; name a later --end")
+        raise ValueError(f"--end {end:%Y-%m-%d %H:%M} lies before them: {held}; end later")
     return candles, simulated

@@ -58,7 +58,9 @@ def _standing(last: PaperTradeOnceResult) -> str:
     symbol = f" {last.symbol}" if last.symbol else ""
     held = last.open_trade
     standing = f"open: {held.direction} {held.symbol}" if held else "no trade open"
-    return f"the last closed {last.close_time:%Y-%m-%d %H:%M}: {last.action}{symbol} by {last.model_id}; {standing}"
+    decided = f"{last.action}{symbol} by {last.model_id}" if last.model_id else "nothing to decide"
+    idle = "" if last.acts else " (changes nothing)"
+    return f"the last closed {last.close_time:%Y-%m-%d %H:%M}: {decided}{idle}; {standing}"
 
 
 def _row(book: BookStatus) -> dict[str, str]:

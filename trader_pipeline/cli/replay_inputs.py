@@ -76,6 +76,13 @@ def above_zero(_: click.Context, option: click.Parameter, value: float | None) -
     return value
 
 
+def finite(_: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """Callback of an option: NaN lies in no range, and `click.FloatRange` lets it through."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value:g} is not a number", param=option)
+    return value
+
+
 def label_ratios(
     _: click.Context, option: click.Parameter, pairs: tuple[str, ...]
 ) -> dict[str, float] | None:
@@ -150,8 +157,9 @@ def judge(
     return evaluate_trades(replay.trades, params=params)
 
 
-def is_simulated(path: Path) -> bool:
-    """Whether a book of this replay file says that its candles are simulated."""
+def is_simulated(path: Path) -> bool | None:
+    """Whether a book of this replay file says that its candles are simulated; None where no book says anything."""
+    said: bool | None = None
     with path.open("rb") as lines:
         for line in lines:
             if b'"START"' in line and b'"simulated"' in line:
@@ -159,6 +167,51 @@ def is_simulated(path: Path) -> bool:
                     row = json.loads(line)
                 except (ValueError, RecursionError):
                     continue  # no line of a book: it was refused
-                if isinstance(row, dict) and row.get("event") == "START" and row.get("simulated") is True:
-                    return True
-    return False
+                if isinstance(row, dict) and row.get("event") == "START":
+                    if row.get("simulated") is True:
+                        return True
+                    said = False if row.get("simulated") is False else said
+    return said
+
+
+def option_prices(replay: ReplayFile) -> str | None:
+    """Where the premiums of closed calls come from, as far as a replay file tells; None where there are none."""
+    calls = any(t.direction == "SHORT_CALL" and t.status == "CLOSED" for t in replay.trades)
+    return "modelled, unless quotes were recorded" if calls else None
+
+
+def say_origin(path: Path, replay: ReplayFile) -> None:
+    """On the terminal: what candles and option prices the trades are made on."""
+    simulated = is_simulated(path)
+    if simulated:
+        click.echo("SIMULATED CANDLES: every figure is about the simulator, not about a market.")
+    elif simulated is None:
+        click.echo("Not known whether the candles are simulated: the file has no START line.")
+    if option_prices(replay):
+        click.echo("Covered calls: premiums are modelled from the candles, unless quotes were recorded.")
+
+
+def train_file(given: Path | None) -> Path:
+    """The file to train on; it is named, and a default that is the older one is warned of.
+
+    Raises:
+        click.ClickException: the file is missing.
+    """
+    path = given or (MIXED if MIXED.exists() else INSTRUCTIONS)
+    if not path.exists():
+        looked = f" (and so is {MIXED})" if given is None else ""
+        raise click.ClickException(
+            f"{path} is missing{looked}; make one with `binance_ai_trader convert-replay-to-instruction`"
+        )
+    click.echo(f"records: {path}")
+    if given is None and path == MIXED and _is_newer(INSTRUCTIONS, MIXED):
+        click.echo(
+            f"warning: {INSTRUCTIONS} is newer than {MIXED}; train on it with --train-path {INSTRUCTIONS}, or mix"
+            " again",
+            err=True,
+        )
+    return path
+
+
+def _is_newer(path: Path, other: Path) -> bool:
+    return path.exists() and path.stat().st_mtime_ns > other.stat().st_mtime_ns

@@ -20,6 +20,7 @@ from trader_pipeline.corpora import (
     write_corpus_jsonl,
 )
 from trader_pipeline.corpora.counts import count_table, selection_table
+from trader_pipeline.corpora.render import answer_of
 from trader_pipeline.defs.materialise import Findings, markdown_table, materialised, table_asset
 from trader_pipeline.defs.plots import bars_plot, lengths_plot
 from trader_pipeline.defs.resources import PipelineResource
@@ -228,7 +229,7 @@ def _chats(frame: pd.DataFrame) -> str:
 
 
 def _answers_plot(frame: pd.DataFrame) -> dg.MarkdownMetadataValue:
-    answers = frame["chosen_answer" if "chosen_answer" in frame else "assistant"]
+    answers = frame["chosen_answer" if "chosen_answer" in frame else "assistant"].map(answer_of)
     return bars_plot(answers.where(frame["kind"] != "stable", "(text)").value_counts().head(12), "answers")
 
 

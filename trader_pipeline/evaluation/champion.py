@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from trader_pipeline.backtest import DecisionStep, Policy, TeacherPolicy
 from trader_pipeline.corpora.render import RenderParams
@@ -136,10 +137,12 @@ def find_champion(tracking: TrackingParams) -> Champion | None:
             return None
         source = client.get_model_version_download_uri(tracking.experiment, str(number))
     except errors as error:
+        uri = tracking.tracking_uri
+        mend = "Install that module" if isinstance(error, ImportError) else "Start it"
         raise ChampionError(
-            f"MLflow at {tracking.tracking_uri} does not say who the champion is: {_first_line(error)}. Start it, or"
-            " set MLFLOW_TRACKING_URI to where the registry is; nothing is ticked until then"
-        ) from error
+            f"MLflow at {_masked(uri, uri)} does not say who the champion is: {_first_line(error, uri)}."
+            f" {mend}, or set MLFLOW_TRACKING_URI to where the registry is; nothing is ticked until then"
+        ) from None  # the text of the cause may hold the password
     return Champion(tracking.experiment, str(number), source)
 
 
@@ -180,13 +183,16 @@ def _copy(champion: Champion, tracking: TrackingParams, folder: Path) -> None:
                 artifact_uri=champion.source, dst_path=scratch, tracking_uri=tracking.tracking_uri
             )
         except _mlflow_errors() as error:
+            uri = tracking.tracking_uri
             raise ChampionError(
-                f"champion {champion.model_id} cannot be fetched from {champion.source}: {_first_line(error)}"
-            ) from error
+                f"champion {champion.model_id} cannot be fetched from {_masked(champion.source, uri)}:"
+                f" {_first_line(error, uri)}"
+            ) from None  # the text of the cause may hold the password
         source = next((p.parent for p in sorted(Path(copied).rglob(_WEIGHTS))), None)
         if source is None:
+            place = _masked(champion.source, tracking.tracking_uri)
             raise ChampionError(
-                f"champion {champion.model_id}: {champion.source} holds no {_WEIGHTS}; register the artifact 'adapter'"
+                f"champion {champion.model_id}: {place} holds no {_WEIGHTS}; register the artifact 'adapter'"
                 " of a training run"
             )
         if source == Path(scratch):  # an artifact root: give it a folder of its own
@@ -250,7 +256,7 @@ def _mlflow_errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, SQLAlchemyError, OSError)
+    return (MlflowException, SQLAlchemyError, OSError, ImportError)
 
 
 def _client(tracking: TrackingParams) -> Any:
@@ -259,6 +265,17 @@ def _client(tracking: TrackingParams) -> Any:
     return MlflowClient(tracking_uri=tracking.tracking_uri)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+def _masked(text: str, tracking_uri: str) -> str:
+    """The text with `***` for the user and password of `tracking_uri`, and for those of any other address in it."""
+    login = tracking_uri.partition("://")[2].rpartition("@")[0]
+    if login and not login.startswith("/"):  # no path of a file
+        password = login.partition(":")[2]
+        for secret in (login, password, unquote(password)):
+            text = text.replace(secret, "***") if secret else text
+    text = re.sub(r"://[^\s/?#]*@", "://***@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|token)=)[^&\s'\"]+", r"\1***", text)
+
+
+def _first_line(error: Exception, tracking_uri: str) -> str:
+    lines = _masked(str(error), tracking_uri).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

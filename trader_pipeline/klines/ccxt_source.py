@@ -152,6 +152,7 @@ class _Fetch:
     def _heed_clock(self, milliseconds: int) -> None:
         """A candle has closed when it has by both clocks."""
         exchange_now = pd.Timestamp(milliseconds, unit="ms", tz="UTC")
+        self.report.exchange_clock = exchange_now
         if exchange_now < self.closed_until - _CLOCK_TOLERANCE:
             self.report.notes.append(f"the exchange's clock says {exchange_now:%Y-%m-%dT%H:%M:%S} only")
         self.closed_until = min(self.closed_until, exchange_now)

@@ -91,6 +91,8 @@ class FetchReport:
     first_open_time: pd.Timestamp | None = None
     last_open_time: pd.Timestamp | None = None
     notes: list[str] = field(default_factory=list)
+    exchange_clock: pd.Timestamp | None = None
+    """The source's own time (UTC) when it was asked; None where it tells none or was not asked."""
     """Further remarks, a sentence each."""
 
     def count(self, added: Additions) -> None:

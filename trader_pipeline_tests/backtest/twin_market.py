@@ -20,6 +20,8 @@ from trader_pipeline_tests.options import plain_surface
 HOUR, DAY, YEAR = 3_600, 86_400, 365 * 86_400
 LOWER_FEES_SINCE, FINE_TICKS_SINCE = 1_596_240_000, 1_688_601_600
 """2020-08-01 and 2023-07-06."""
+HIGHEST_STRIKE = 100
+"""Times spot: no strike beyond is listed, however high the volatility."""
 
 
 class Call(NamedTuple):
@@ -185,6 +187,8 @@ class TwinMarket:
         n, delta = 0, 1.0
         while n * step < spot or delta > p.min_delta / 2:
             n += 1
+            if n * step > HIGHEST_STRIKE * spot:
+                break
             mark, delta, iv = self.price(part, spot, n * step)
             if not p.min_delta <= delta <= p.max_delta:
                 continue

@@ -25,7 +25,7 @@ WINDOW_TABLES = {
 LAST = {"training_log", "policy_metrics", "policy_decisions", "policy_equity"}
 CORPORA = {
     "stable_corpus", "trade_or_skip_corpus", "pick_candidate_corpus", "preference_corpus", "replay_corpus",
-    "mixed_corpus",
+    "mixed_corpus", "trade_review_corpus",
 }  # fmt: skip
 CANDLES_OF_ETH = {"klines/ETH_1h", "kline_gaps/ETH_1h"}
 CANDLES_OF_BTC = {"klines/BTC_1h", "kline_gaps/BTC_1h", "regime_windows"}

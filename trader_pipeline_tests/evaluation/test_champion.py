@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import traceback
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from trader_pipeline.backtest import TeacherPolicy, run_backtest
 from trader_pipeline.corpora.render import RenderParams
+from trader_pipeline.evaluation import champion
 from trader_pipeline.evaluation.champion import (
     CHAMPION,
     ChampionError,
@@ -88,6 +90,47 @@ def test_server_that_does_not_answer_is_an_error_and_not_the_teacher(tmp_path, m
     tracking = TrackingParams(tracking_uri="http://127.0.0.1:9", experiment=NAME)
     with pytest.raises(ChampionError, match=r"http://127\.0\.0\.1:9 does not say who the champion is"):
         policy_of(tracking, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://user:s3cret@127.0.0.1:9",
+        "http://user:s3cr%40et@127.0.0.1:9",
+        "postgresql+nodriver://user:s3cret@127.0.0.1:9/db",
+        "postgresql+asyncpg://user:s3cret/x@127.0.0.1:9/db",
+    ],
+)
+def test_password_of_the_registry_is_in_no_message_nor_in_its_cause(monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(ChampionError) as caught:
+        find_champion(TrackingParams(tracking_uri=uri, experiment=NAME))
+    told = "".join(traceback.format_exception(caught.value, limit=0))
+    assert "://***@127.0.0.1:9" in told
+    assert "s3cr" not in told
+
+
+def test_password_in_the_text_of_a_driver_is_masked(monkeypatch):
+    def broken(tracking):
+        raise OSError(
+            f"cannot open {tracking.tracking_uri} nor http://other:pw2@host, password 's3cret' is wrong"
+        )
+
+    monkeypatch.setattr(champion, "_client", broken)
+    with pytest.raises(ChampionError) as caught:
+        find_champion(TrackingParams(tracking_uri="http://user:s3cret@host:5000", experiment=NAME))
+    assert "http://***@host:5000 nor http://***@host, password '***' is wrong" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_database_without_its_driver_is_an_error_that_says_so(monkeypatch):
+    def without_driver(tracking):
+        raise ModuleNotFoundError("No module named 'psycopg2'")
+
+    monkeypatch.setattr(champion, "_client", without_driver)
+    with pytest.raises(ChampionError, match=r"No module named 'psycopg2'\. Install that module"):
+        find_champion(TrackingParams(tracking_uri="postgresql://user:s3cret@host/db", experiment=NAME))
 
 
 @pytest.mark.slow

@@ -145,11 +145,18 @@ def _pnl_pct(fields: Mapping[str, Any], direction: str, entry: Fraction, option:
     if not prices_tell:
         return told
     own = fields.get("book") not in (None, "")
-    move = _move(fields, direction, entry, after_fees=own)
-    within = 1 + abs(move) / 20
-    fits = [reading for reading in ((told,) if own else (told, 100 * told)) if abs(reading - move) <= within]
+    costs = fields.get("size") is not None and fields.get("fee") is not None
+    moves = [_move(fields, direction, entry, after_fees=own)]
+    if costs and not own:
+        moves.append(_move(fields, direction, entry, after_fees=True))
+    fits = [
+        (abs(reading - move), order)
+        for order, reading in enumerate((told,) if own else (told, 100 * told))
+        for move in moves
+        if abs(reading - move) <= 1 + abs(move) / 20
+    ]
     _demand(bool(fits), "it contradicts the prices")
-    return min(fits, key=lambda reading: abs(reading - move))
+    return told if min(fits)[1] == 0 else 100 * told
 
 
 def _move(fields: Mapping[str, Any], direction: str, entry: Fraction, *, after_fees: bool) -> Fraction:

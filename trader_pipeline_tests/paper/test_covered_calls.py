@@ -303,6 +303,24 @@ def test_range_of_the_path_is_that_of_the_candles_while_open_and_of_the_day_befo
     assert (path["before_high"], path["before_low"]) == (before["high"].max(), before["low"].min())
 
 
+def test_ranges_hold_the_exits_candle_and_leave_the_fills_out_of_the_day_before() -> None:
+    """The candles of the fill and of the exit reach far beyond all others."""
+    style = {"exit_style": "hold_to_expiry"}
+    trade = ticked(desk_of(AlwaysPolicy(), **style), SHORT).closed[0]
+    fill = SHORT.index[SHORT["open_time"] == trade.entry_ts].item()
+    last = SHORT.index[SHORT["close_time"] == trade.exit_ts].item()
+    frame = SHORT.copy()
+    for at_candle, wider in ((fill, 2.0), (last, 3.0)):
+        frame.loc[at_candle, "high"] *= wider
+        frame.loc[at_candle, "low"] /= wider
+    again = ticked(desk_of(AlwaysPolicy(), **style), frame).closed[0]
+    assert (again.entry_ts, again.exit_ts) == (trade.entry_ts, trade.exit_ts)
+    before = SHORT.loc[fill - 6 : fill - 1]
+    path = again.path
+    assert (path["before_high"], path["before_low"]) == (before["high"].max(), before["low"].min())
+    assert (path["high"], path["low"]) == (frame["high"][last], frame["low"][last])
+
+
 def test_an_answer_that_was_not_offered_is_refused_by_name() -> None:
     desk = desk_of(Scripted(lambda step: "BTC-1JAN24-1-C"))
     with pytest.raises(ValueError, match=r"policy 'scripted' answered 'BTC-1JAN24-1-C' .* was not offered"):

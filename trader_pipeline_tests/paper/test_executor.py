@@ -254,7 +254,9 @@ def test_another_setting_than_the_book_was_begun_with_is_refused_by_name(tmp_pat
     dearer = SpotDesk(MARKET, PARAMS.model_copy(update={"fee_bps": 50.0}), BusyPolicy())
     with (
         ReplayBuffer.open(tmp_path) as buffer,
-        pytest.raises(ValueError, match=r"begun with other settings: fee_bps was 10\.0, now it is 50\.0"),
+        pytest.raises(
+            ValueError, match=r"begun with other settings: paper\.spot\.fee_bps was 10\.0, now it is 50\.0"
+        ),
     ):
         PaperExecutor(buffer, dearer, market=MARKET)
     with (

@@ -205,6 +205,44 @@ def test_candle_that_comes_after_its_gap_was_passed_is_left_out_and_told(exchang
     assert written(folder) == replayed(without(5), folder.with_name("replay"), moment(14))
 
 
+def test_local_clock_that_is_ahead_passes_no_gap_early(exchange, folder):
+    ahead = pd.Timedelta(minutes=20)
+    exchange.candles = {"BTCUSDT": without(5)}
+    exchange.clock = moment(8)
+    done = tick(exchange.url, folder, moment(8) + ahead)
+    assert ticked(folder)[-1] == BEGIN + 4 * STEP
+    assert done.notes[0] == (
+        "BTC_5m: this machine's clock says 2024-04-05 01:00:09, the exchange's 2024-04-05 00:40:09 (UTC); the"
+        " exchange's counts. Set this machine's clock"
+    )
+    exchange.candles = {"BTCUSDT": CANDLES}
+    exchange.clock = moment(9)
+    tick(exchange.url, folder, moment(9) + ahead)
+    assert written(folder) == replayed(CANDLES, folder.with_name("replay"), moment(9))
+
+
+@pytest.mark.parametrize("ahead", ["60min", "3D"])
+def test_local_clock_that_is_ahead_begins_no_book_in_the_future(exchange, folder, ahead):
+    settings = desk_settings()
+    live = settings.paper.live.model_copy(update={"start": None})
+    settings = desk_settings(paper=settings.paper.model_copy(update={"live": live}))
+    exchange.clock = moment(3)
+    done = tick(exchange.url, folder, moment(3) + pd.Timedelta(ahead), settings=settings)
+    assert [r.candle for r in done.results] == [BEGIN + 2 * STEP] * 2
+
+
+def test_note_of_gaps_that_was_deleted_is_made_again_from_the_ticks(exchange, folder):
+    exchange.candles = {"BTCUSDT": without(5)}
+    tick(exchange, folder, moment(14))
+    exchange.candles = {"BTCUSDT": CANDLES}
+    shutil.rmtree(folder / "downloads")
+    (folder / BTC.key / "settled.json").unlink()
+    done = tick(exchange, folder, moment(15))
+    assert "settled.json was missing and is made again from the ticks in replay.jsonl" in done.notes[0]
+    assert "1 candle came after ticking had passed" in done.notes[1]
+    assert written(folder) == replayed(without(5), folder.with_name("replay"), moment(15))
+
+
 def test_gap_while_nobody_ticked_is_passed_at_once(exchange, folder):
     tick(exchange, folder, moment(2))
     exchange.candles = {"BTCUSDT": without(5, 40)}
@@ -237,7 +275,8 @@ def test_book_made_with_other_settings_is_refused_and_another_policy_is_not(exch
     settings = desk_settings()
     tick(exchange, folder, moment(2), settings=settings)
     others = desk_settings(backtest=settings.backtest.model_copy(update={"take_profit": 0.4}))
-    with pytest.raises(ValueError, match="take_profit"):
+    named = r"BTC_5m/covered_call in .*: backtest\.take_profit was 0\.01, now it is 0\.4; set it back .* \(--folder\)"
+    with pytest.raises(ValueError, match=named):
         tick(exchange, folder, moment(3), settings=others)
     assert len(ticked(folder)) == 2
     done = tick(

@@ -102,6 +102,32 @@ def test_where_prices_cannot_tell_it_is_percent(tmp_path):
     assert pnl(tmp_path, pnl_pct=0.2, direction="SHORT_CALL") == Decimal("0.2")
 
 
+@pytest.mark.parametrize(
+    ("exit_price", "fee", "written", "percent"),
+    [
+        ("100.25", "0.247", "0.003", "0.003"),  # as percent it is what is left after the fee, to the digit
+        ("100.9", "0.89", "0.01", "0.01"),
+        ("99.5", "0.2", "-0.007", "-0.7"),
+        ("99.2", "0.2", "-0.01", "-1"),
+        ("100.25", "0.247", "0.0025", "0.25"),  # the fee is not in
+        ("101", "20", "-19", "-19"),
+        ("101", "20", "1", "1"),
+    ],
+)
+def test_where_size_and_fee_are_told_the_move_after_the_fee_explains_a_profit_too(
+    tmp_path, exit_price, fee, written, percent
+):
+    told = {"exit_price": exit_price, "fee": fee, "size": 1, "pnl_pct": written}
+    assert pnl(tmp_path, **told) == Decimal(percent)
+
+
+def test_a_fee_without_a_size_says_nothing_of_the_move(tmp_path):
+    told = {"exit_price": "100.25", "fee": "0.247", "pnl_pct": "0.003"}
+    assert pnl(tmp_path, **told) == Decimal("0.3")
+    (refused,) = read(tmp_path, size=1, fee=5, pnl_pct=30).refused
+    assert "moved 10 % in the trade's direction (5 % after the fee)" in refused.why
+
+
 def test_our_own_records_are_percent_even_where_a_fraction_is_nearer_the_move(tmp_path):
     record = closed(
         exit_price=100.4, fee=0.396, pnl_pct=Decimal("0.004")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import pandas as pd
@@ -181,12 +182,31 @@ def test_fills_and_fees_are_those_of_the_record(trade):
     move = 100 * sign * (trade.exit_price / trade.entry_price - 1)
     result((re.search(r"hours?: |days: |minutes?: ", text) and text.split(": ")[1]) or "", move)
     fee = 100 * trade.fee / (trade.size * trade.entry_price)
-    close(figures("fees took # % of the entry's value", text)[0], fee, 2)
+    if trade.fee >= 1e-15:  # less is dust
+        close(figures("fees took # % of the entry's value", text)[0], fee, 2)
+    else:
+        assert "; no fee is recorded" in text
     if "of that gain" in text:
         close(figures("value, # % of that gain", text)[0], 100 * fee / move, 0)
     result(re.search(r"The result is (.*?%)", text)[1], float(trade.pnl_pct))  # type: ignore[index, arg-type]
     held = (trade.exit_ts - trade.entry_ts) / pd.Timedelta(minutes=1)
     assert minutes(re.search(r" after ([\d.,]+ \w+):", text)[1]) == pytest.approx(held, rel=0.05)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("path", [None, {"high": 100.0, "low": 99.996, "best_pct": 0.0, "worst_pct": -0.004}])
+def test_not_trading_is_better_than_any_loss_however_small(path):
+    tiny = spot_trade(entry_price=100.0, exit_price=99.996, fee=0.0, pnl_pct=Decimal("-0.004"), path=path)
+    assert judge(tiny).improvement.startswith(
+        "Not trading would have been better: 0.00 % instead of just below 0 %."
+    )
+
+
+def test_what_is_better_by_less_than_is_written_is_not_denied():
+    path = {"high": 103.004, "low": 100.0, "best_pct": 3.004, "worst_pct": 0.0}
+    trade = spot_trade(entry_price=100.0, exit_price=103.0, fee=0.0, pnl_pct=Decimal(3), path=path)
+    assert "would have been better by 0.01 % or more." in judge(trade).improvement
+    best = replace(trade, path={**path, "high": 103.0, "best_pct": 3.0})
+    assert judge(best).improvement == "Nothing that the record shows would have been better."
 
 
 @given(any_trades())
@@ -325,7 +345,7 @@ def test_spot_against_the_strike_is_told_of_single_calls(trade):
 @given(any_trades())
 def test_improvement_compares_what_was_made_with_more(trade):
     told = judge(trade)
-    if told.improvement.startswith("Nothing that the record shows would have been better."):
+    if told.improvement.startswith("Nothing that the record shows would have been better"):
         return
     better, made = re.search(r"better: (.*?%) instead of (.*? %)", told.improvement).groups()  # type: ignore[union-attr]
     result(made, float(trade.pnl_pct))
@@ -341,7 +361,7 @@ def test_improvement_compares_what_was_made_with_more(trade):
 @given(any_trades())
 def test_a_loss_is_told_that_abstaining_would_have_been_better(trade):
     told = judge(trade)
-    lost = rounded(trade.pnl_pct, 2) < 0
+    lost = trade.pnl_pct < 0
     assert (" would have been better" in told.improvement and "Not " in told.improvement) == lost
 
 

@@ -75,8 +75,14 @@ def audit_corpus(frame: pd.DataFrame, *, params: AuditParams | None = None) -> A
         tuple(collected.findings),
         collected.bounds,
         params.model_dump(),
-        unchecked_rules(whole),
+        (*unchecked_rules(whole), *_too_few_to_judge(whole, params)),
     )
+
+
+def _too_few_to_judge(frame: pd.DataFrame, params: AuditParams) -> list[str]:
+    """Kinds of so few records that no shortcut can be told from chance: their figures judge nothing."""
+    counts = frame.loc[frame["kind"] != "stable", "kind"].value_counts(sort=False)
+    return [f"shortcuts_of_{kind}_with_{n}_records" for kind, n in counts.items() if n < params.min_records]
 
 
 def is_closed(frame: pd.DataFrame) -> bool:

@@ -131,6 +131,7 @@ def _moved(row: Mapping[str, Any], exit_price: Decimal | None) -> Moved | None:
         exit_price=exit_price,
         size=_amount(row, "size", above=True, default=Decimal(1)),
         fee=_amount(row, "fee", default=Decimal(0)),
+        costs_told=row.get("size") is not None and row.get("fee") is not None,
     )
 
 

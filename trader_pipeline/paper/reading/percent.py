@@ -7,9 +7,11 @@ The rule, in this order:
 3. The reader's option decides, unless it is "auto".
 4. A record that names its `book` is the project's own and percent. Of a closed LONG or SHORT it must be within
    1 percentage point + 5 % of what its prices, size and fee come to, else the line is refused.
-5. Of any other closed LONG or SHORT with an exit price, the move of the prices, in the direction of the trade, decides.
-   Of the two readings, percent and fraction, the one within 1 percentage point + 5 % of the move is taken; the nearer,
-   if both are; percent, if both are equally near. If neither is, the line is refused and all three figures are named.
+5. Of any other closed LONG or SHORT with an exit price, the move of the prices, in the direction of the trade, decides:
+   before fees, and where the record holds both size and fee also after them, for nobody knows whether the fee is in.
+   Of the two readings, percent and fraction, the one within 1 percentage point + 5 % of such a move is taken; the one
+   nearest to a move, if both are; percent, if both are equally near. If neither is, the line is refused and all
+   figures are named.
 6. Else prices cannot tell (SHORT_CALL, no exit price), and it is percent.
 
 `covered_return_pct` is in the unit that was found for `pnl_pct`, unless it ends in `%` itself.
@@ -32,13 +34,17 @@ _DOWN = Context(prec=60, rounding=ROUND_FLOOR)  # never rounds a profit up to a 
 
 @dataclass(frozen=True)
 class Moved:
-    """What a closed LONG or SHORT went through, in the units of its record."""
+    """What a closed LONG or SHORT went through, in the units of its record.
+
+    `costs_told`: the record itself holds size and fee, so the move after fees is known.
+    """
 
     direction: str
     entry_price: Decimal
     exit_price: Decimal
     size: Decimal = Decimal(1)
     fee: Decimal = Decimal(0)
+    costs_told: bool = False
 
     @property
     def gross(self) -> Fraction:
@@ -50,6 +56,11 @@ class Moved:
     def net(self) -> Fraction:
         """The same after fees: the definition of `pnl_pct` (%)."""
         return self.gross - 100 * Fraction(self.fee) / (Fraction(self.size) * Fraction(self.entry_price))
+
+    @property
+    def told(self) -> tuple[Fraction, ...]:
+        """The moves that a written profit may mean (%): before fees, and after them where they are known."""
+        return (self.gross, self.net) if self.costs_told and self.fee else (self.gross,)
 
     @property
     def net_pct(self) -> Decimal:
@@ -78,21 +89,26 @@ def is_fraction(written: Decimal, *, moved: Moved | None, own: bool, unit: PnlUn
     if own:
         _check_own(written, moved.net)
         return False
-    move = moved.gross
-    off = {"percent": abs(Fraction(written) - move), "fraction": abs(100 * Fraction(written) - move)}
-    near = {name: away for name, away in off.items() if away <= _tolerance(move)}
-    if not near:
+    percent, fraction = (_off(Fraction(written) * scale, moved) for scale in (1, 100))
+    if percent is None and fraction is None:
+        after = f" ({_figure(moved.net)} % after the fee)" if len(moved.told) > 1 else ""
         raise RefusedError(
             f"pnl_pct is {_figure(written)} % if it is percent, {_figure(as_percent(written))} % if it is a fraction;"
-            f" neither agrees with the prices, which moved {_figure(move)} % in the trade's direction."
+            f" neither agrees with the prices, which moved {_figure(moved.gross)} % in the trade's direction{after}."
             " Say which it is with pnl_unit"
         )
-    return min(near, key=lambda name: near[name]) == "fraction"
+    return percent is None or (fraction is not None and fraction < percent)
 
 
 def as_percent(fraction: Decimal) -> Decimal:
     """0.15 is 15 (%), to the last digit."""
     return _EXACT.multiply(fraction, Decimal(100))
+
+
+def _off(reading: Fraction, moved: Moved) -> Fraction | None:
+    """How far a reading lies from the nearest move that explains it (percentage points); None where none does."""
+    near = (away for move in moved.told if (away := abs(reading - move)) <= _tolerance(move))
+    return min(near, default=None)
 
 
 def _tolerance(move: Fraction) -> Fraction:

@@ -67,16 +67,20 @@ def read_replay(path: str | Path, *, pnl_unit: PnlUnit = "auto") -> ReplayFile:
         FileNotFoundError: there is no such file.
         IsADirectoryError: it is a folder.
     """
-    path = Path(path)
+    with _opened(Path(path)) as file:
+        return read_lines(file, pnl_unit=pnl_unit)
+
+
+def read_lines(lines: Iterable[bytes], *, pnl_unit: PnlUnit = "auto") -> ReplayFile:
+    """`read_replay` of lines at hand; blank ones are passed over and counted in the numbers of those after them."""
     reader, digest = _Reader(pnl_unit), hashlib.sha256()
-    with _opened(path) as file:
-        for number, line in enumerate(file, start=1):
-            digest.update(line)
-            if number == 1 and line.startswith(_BOM):
-                line = line.removeprefix(_BOM)
-                reader.notes.append("the file begins with a byte order mark, which was ignored")
-            if content := line.strip(b" \t\r\n"):
-                reader.add(number, content)
+    for number, line in enumerate(lines, start=1):
+        digest.update(line)
+        if number == 1 and line.startswith(_BOM):
+            line = line.removeprefix(_BOM)
+            reader.notes.append("the file begins with a byte order mark, which was ignored")
+        if content := line.strip(b" \t\r\n"):
+            reader.add(number, content)
     return ReplayFile(
         trades=tuple(reader.trades.values()),
         refused=tuple(reader.refused),

@@ -48,11 +48,10 @@ def replay_books(
     `state.json` beside it. `show` is called with each tick.
 
     Raises:
-        FileExistsError: `folder` exists.
+        FileExistsError: `folder` holds a replay already, or is a file.
         ValueError: nothing to tick, or a start that the candles do not hold.
     """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; name a new folder for the replay")
+    refuse_held_replay(folder)
     starts = starts_of(market, desks, candles=candles, settings=settings, simulated=simulated)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
@@ -68,6 +67,19 @@ def replay_books(
     with ReplayBuffer.open(folder) as buffer:
         buffer.write_state()
     return Path(path)
+
+
+def refuse_held_replay(folder: Path) -> None:
+    """Other files in `folder`, such as an evaluation, are no hindrance.
+
+    Raises:
+        FileExistsError: it holds a replay file or the state of one, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; name a folder for the replay")
+    for name in ("replay.jsonl", "state.json"):
+        if (folder / name).exists():
+            raise FileExistsError(f"{folder / name} exists; name another folder for the replay")
 
 
 def starts_of(

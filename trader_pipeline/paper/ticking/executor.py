@@ -59,6 +59,8 @@ class PaperTradeOnceResult:
     events: tuple[TradeRecord, ...]
     open_trade: TradeRecord | None
     already: bool
+    acts: bool = True
+    """False where a BUY or SELL of the spot desk changes nothing, for the position is what it asks for."""
 
 
 def start_of(
@@ -107,16 +109,17 @@ class PaperExecutor:
     ) -> None:
         self.buffer, self.desk, self.market = buffer, desk, market
         self.book = book_key(market.key, desk.name)
+        if self.book in buffer.books:
+            self._check_same(start)
         if start is not None and (other := self._difference(start)):
             raise ValueError(f"the start given is not of {self.book} with this desk's settings: {other}")
         if self.book in buffer.books:
-            self._check_same(start)
-        elif start is None:
+            return
+        if start is None:
             raise ValueError(
                 f"{buffer.path} holds no book {self.book}; give a start (start_of makes one) to begin it"
             )
-        else:
-            buffer.append([start.to_line()])
+        buffer.append([start.to_line()])
 
     @property
     def start(self) -> Start:
@@ -144,9 +147,15 @@ class PaperExecutor:
     def _check_same(self, start: Start | None) -> None:
         if other := self._difference(self.start, start.simulated if start else None):
             raise ValueError(
-                f"{self.book} in {self.buffer.path} was begun with other settings: {other}; go on with the old ones, or"
-                " begin a new folder"
+                f"{self.book} in {self.buffer.path} was begun with other settings: {self._in_profile(other)};"
+                " set it back to go on with this book, or begin a new one in another folder (--folder)"
             )
+
+    def _in_profile(self, difference: str) -> str:
+        """The difference under the name that the setting has in a profile, where it is a desk's own."""
+        name = difference.split(" ", 1)[0]
+        section = {"spot": "paper.spot.", "covered_call": "paper."}.get(self.desk.name, "")
+        return f"{section}{difference}" if name in self.desk.settings else difference
 
 
 def paper_trade_once(
@@ -255,6 +264,7 @@ def _result(
         events=tick.trades,
         open_trade=open_trade,
         already=already,
+        acts=tick.context is not None or tick.action not in ("BUY", "SELL") or executor.desk.name != "spot",
     )
 
 

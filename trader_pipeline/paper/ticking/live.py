@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -31,6 +31,7 @@ from trader_pipeline.paper.desks.covered_calls import CoveredCallDesk
 from trader_pipeline.paper.desks.spot import SpotDesk, SpotPolicy, TrendPolicy
 from trader_pipeline.paper.params import PaperParams
 from trader_pipeline.paper.records import Start, book_key
+from trader_pipeline.paper.ticking.book_checks import tick_rows
 from trader_pipeline.paper.ticking.executor import (
     Desk,
     PaperExecutor,
@@ -39,12 +40,17 @@ from trader_pipeline.paper.ticking.executor import (
     start_of,
 )
 from trader_pipeline.paper.ticking.settling import (
+    Settled,
     keep_asking,
     load_settled,
     settle_candles,
+    settled_by_ticks,
     write_settled,
 )
 from trader_pipeline.schema import Market
+
+CLOCK_TOLERANCE = pd.Timedelta(minutes=1)
+"""By how much this machine's clock may be ahead of the exchange's before a note says so."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,8 @@ def tick_market(
     """Fetch the candles of `market` that have closed at `now` (UTC) and tick those that were not, one by one.
 
     `desks` are those of `settings.paper.live`, unless named. A book that does not exist yet begins with the candle that
-    closed last, or on the day that `settings.paper.live.start` names. Nothing is ticked where the exchange refuses; the
+    closed last, or on the day that `settings.paper.live.start` names. Where the exchange's clock is
+    behind `now`, its time counts for all of this, and a note says so. Nothing is ticked where the exchange refuses; the
     next tick catches up. `ccxt.since` is not used: candles are fetched from the books' first one on.
 
     Raises:
@@ -111,21 +118,21 @@ def tick_market(
     """
     books = build_desks(market, settings, policies, names=desks or settings.paper.live.desks)
     with ReplayBuffer.open(folder / market.key) as buffer:
-        starts = {
-            name: _start(buffer, market, desk, settings=settings, candles_end=now.floor(market.step))
-            for name, desk in books.items()
-        }
+        starts, asked, clock = _topped_up(
+            buffer, market, books, settings=settings, ccxt=ccxt, folder=folder, now=now, progress=progress
+        )
+        known, rebuilt = _known_settled(buffer, market, folder / market.key / "settled.json")
         candles, notes = _settled_candles(
             market,
-            _since(ccxt, min(start.frame_from for start in starts.values())),
+            asked,
+            known=known,
             folder=folder,
-            now=now,
+            now=clock,
             patience=pd.Timedelta(minutes=settings.paper.live.gap_patience_minutes),
-            progress=progress,
         )
         executors = [PaperExecutor(buffer, d, market=market, start=starts[n]) for n, d in books.items()]
         results = tuple(tick_in_turn(executors, candles))
-    return MarketTick(market.key, results, notes)
+    return MarketTick(market.key, results, (*_note_clock(market, now, clock), *rebuilt, *notes))
 
 
 def build_desks(
@@ -169,6 +176,74 @@ def tick_in_turn(executors: Sequence[PaperExecutor], candles: pd.DataFrame) -> I
         deque(run, maxlen=0)
 
 
+def _topped_up(
+    buffer: ReplayBuffer,
+    market: Market,
+    books: Mapping[str, Desk],
+    *,
+    settings: DeskSettings,
+    ccxt: CcxtParams,
+    folder: Path,
+    now: pd.Timestamp,
+    progress: bool,
+) -> tuple[dict[str, Start], CcxtParams, pd.Timestamp]:
+    """Fetch what has closed; how the books begin, what was asked for, and the earlier of both clocks.
+
+    A local clock that is ahead would begin a book in the future: then starts and days are taken again by the
+    exchange's clock, which is known only once it was asked.
+    """
+
+    def plan(clock: pd.Timestamp) -> tuple[dict[str, Start], CcxtParams]:
+        end = clock.floor(market.step)
+        starts = {n: _start(buffer, market, d, settings=settings, candles_end=end) for n, d in books.items()}
+        return starts, _since(ccxt, min(start.frame_from for start in starts.values()))
+
+    def fetch(asked: CcxtParams, clock: pd.Timestamp) -> pd.Timestamp:
+        report = fetch_klines(
+            market, asked, downloads_root=folder / "downloads", now=clock, progress=progress
+        )
+        return clock if report.exchange_clock is None else min(clock, report.exchange_clock)
+
+    _, first_asked = plan(now)
+    clock = fetch(first_asked, now)
+    starts, asked = plan(clock)
+    if asked != first_asked:
+        clock = fetch(asked, clock)
+    return starts, asked, clock
+
+
+def _note_clock(market: Market, now: pd.Timestamp, clock: pd.Timestamp) -> tuple[str, ...]:
+    if now - clock <= CLOCK_TOLERANCE:
+        return ()
+    return (
+        f"{market.key}: this machine's clock says {now:%Y-%m-%d %H:%M:%S}, the exchange's {clock:%Y-%m-%d %H:%M:%S}"
+        " (UTC); the exchange's counts. Set this machine's clock",
+    )
+
+
+def _known_settled(
+    buffer: ReplayBuffer, market: Market, path: Path
+) -> tuple[Settled | None, tuple[str, ...]]:
+    """What `path` remembers; where the file is gone, what the TICK lines of the market's books tell, and a note."""
+    known = load_settled(path)
+    ticked = [state for state in buffer.books.values() if state.last is not None]
+    if known is not None or not ticked:
+        return known, ()
+    candles = {row["candle"] for state in ticked for row in tick_rows(buffer.path, state.start.book)}
+    rebuilt = settled_by_ticks(
+        market.key,
+        pd.DatetimeIndex(sorted(pd.Timestamp(candle) for candle in candles)),
+        first=min(state.start.first_candle for state in ticked),
+        step=market.step,
+    )
+    note = (
+        f"{market.key}: {path} was missing and is made again from the ticks in {buffer.path.name}; gaps before"
+        f" {rebuilt.since:%Y-%m-%dT%H:%M} cannot be told from them: if candles are said to have changed, take"
+        f" {path.name} from a backup"
+    )
+    return rebuilt, (note,)
+
+
 def _start(
     buffer: ReplayBuffer, market: Market, desk: Desk, *, settings: DeskSettings, candles_end: pd.Timestamp
 ) -> Start:
@@ -187,15 +262,14 @@ def _settled_candles(
     market: Market,
     ccxt: CcxtParams,
     *,
+    known: Settled | None,
     folder: Path,
     now: pd.Timestamp,
     patience: pd.Timedelta,
-    progress: bool,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The candles that count, topped up, and what was noticed on the way."""
+    """The fetched candles that count, and what was noticed on the way."""
     params = KlinesParams(source="ccxt", ccxt=ccxt, finest_timeframe=market.timeframe)
     root = folder / "downloads"
-    fetch_klines(market, ccxt, downloads_root=root, now=now, progress=progress)
     keep_asking(
         downloads_of(market, params, downloads_root=root), step=market.step, now=now, patience=patience
     )
@@ -203,7 +277,7 @@ def _settled_candles(
     path = folder / market.key / "settled.json"
     settlement = settle_candles(
         held,
-        load_settled(path),
+        known,
         market=market.key,
         since=ccxt.start,
         step=market.step,

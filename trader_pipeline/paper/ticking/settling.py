@@ -151,6 +151,14 @@ def load_settled(path: Path) -> Settled | None:
     )
 
 
+def settled_by_ticks(
+    market: str, ticked: pd.DatetimeIndex, *, first: pd.Timestamp, step: pd.Timedelta
+) -> Settled:
+    """What the candles that were ticked (sorted, one or more) tell, from the first that was to be ticked on."""
+    until = ticked[-1] + step
+    return Settled(market, first, until, _missing(pd.Series(ticked), first, until, step))
+
+
 def write_settled(settled: Settled, path: Path) -> None:
     """Remember `settled` in `path`, in one step; an unchanged file is not written again."""
     stored = _Stored(

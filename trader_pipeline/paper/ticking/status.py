@@ -6,7 +6,8 @@ Belongs here: reading, without a lock, while another process may be ticking. Doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +17,10 @@ import pandas as pd
 
 from trader_pipeline.klines.ccxt_source import CcxtParams
 from trader_pipeline.klines.downloads import Downloads
+from trader_pipeline.paper.buffer.lines import ReplayError
 from trader_pipeline.paper.buffer.replay_buffer import open_read_only
 from trader_pipeline.paper.buffer.state import BookState
-from trader_pipeline.paper.reading.replay_reader import read_replay
+from trader_pipeline.paper.reading.replay_reader import read_lines
 from trader_pipeline.paper.records import TradeRecord, decimal_of
 from trader_pipeline.paper.verdicts.evaluator import EvaluatorParams, evaluate_trades
 from trader_pipeline.schema import Market
@@ -30,7 +32,9 @@ _CENT = Decimal("0.01")
 
 @dataclass(frozen=True)
 class OpenTrade:
-    """A trade that is open. `last_price` (USD) is the close at `last_price_time` of the last candle known.
+    """A trade that is open. `days_open` counts to the book's last tick, so that a replay's trade does not age.
+
+    `last_price` (USD) is the close at `last_price_time` of the last candle known.
 
     `unrealised_pct` is what LONG and SHORT would have gained at that price, before the costs of the exit, in percent;
     None for a SHORT_CALL, whose price is not quoted: `distance_to_strike_pct` says how far spot lies below its strike.
@@ -89,17 +93,18 @@ def folder_status(
     `folder`/downloads; without candles their prices are None.
 
     Raises:
-        ReplayError: a file is damaged.
+        ReplayError: a file is damaged, or a trade in it contradicts itself.
     """
     books: list[BookStatus] = []
     notes: list[str] = []
     for place in buffer_folders(folder):
         states, noticed = open_read_only(place)
         notes += [str(note) for note in noticed]
-        trades = book_trades(place) if any(s.closed for s in states.values()) else ()
+        trades = book_trades(place, books=states) if any(s.closed for s in states.values()) else ()
         for name, state in states.items():
             last = _last_candle(folder, state, ccxt)
-            own = [t for t in trades if t.book == name]
+            closed = [t for t in trades if t.book == name and t.status == "CLOSED"]
+            own = closed[: state.closed]  # a tick may have been written since the state was read
             books.append(_book_status(place, state, own, last=last, now=now, evaluator=evaluator))
     return FolderStatus(tuple(sorted(books, key=lambda b: (b.market, b.desk))), tuple(notes))
 
@@ -110,13 +115,39 @@ def buffer_folders(folder: Path) -> list[Path]:
     return [p for p in (folder, *below) if (p / REPLAY_FILE).is_file()]
 
 
-def book_trades(folder: Path) -> tuple[TradeRecord, ...]:
-    """The trades of a replay file, each once as last recorded; none where a tick is still to come.
+def book_trades(folder: Path, *, books: Collection[str] | None = None) -> tuple[TradeRecord, ...]:
+    """The trades of a buffer, each once as last recorded by a finished tick: what `BookState` counts.
+
+    Args:
+        folder: where the replay file lies.
+        books: names of its books, where they are known.
 
     Raises:
-        ReplayError: the file is damaged.
+        FileNotFoundError: there is no buffer.
+        ReplayError: the file is damaged, or a trade in it contradicts itself; none is left out silently.
     """
-    return read_replay(folder / REPLAY_FILE).trades
+    path = folder / REPLAY_FILE
+    names = open_read_only(folder)[0] if books is None else books
+    found = read_lines(_finished(path.read_bytes(), names))
+    if found.refused:
+        line, why = found.refused[0].line, found.refused[0].why
+        raise ReplayError(f"{path}:{line}: {why}. The line was changed after it was written; put it back")
+    return found.trades
+
+
+def _finished(data: bytes, books: Collection[str]) -> list[bytes]:
+    """The whole lines of a buffer; trade lines whose TICK is not written yet are blank."""
+    lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+    waiting = set(books)
+    for at in range(len(lines) - 1, -1, -1):
+        if not waiting:
+            break
+        row = json.loads(lines[at])
+        if row.get("event") == "TICK":
+            waiting.discard(row["book"])
+        elif "event" not in row and row.get("book") in waiting:
+            lines[at] = b"\n"
+    return lines
 
 
 def _book_status(
@@ -128,7 +159,7 @@ def _book_status(
     now: pd.Timestamp,
     evaluator: EvaluatorParams,
 ) -> BookStatus:
-    rows = evaluate_trades([t for t in trades if t.status == "CLOSED"], params=evaluator).rows
+    rows = evaluate_trades(trades, params=evaluator).rows
     gains = [row.pnl_pct for row in rows]
     tick = state.last
     return BookStatus(
@@ -141,7 +172,9 @@ def _book_status(
         first_candle=state.start.first_candle,
         last_tick=tick.close_time if tick else None,
         minutes_since_tick=round((now - tick.close_time) / pd.Timedelta(minutes=1), 1) if tick else None,
-        open_trade=_open_trade(state.open_trade, last, now) if state.open_trade else None,
+        open_trade=_open_trade(state.open_trade, last, tick.close_time if tick else now)
+        if state.open_trade
+        else None,
         closed=state.closed,
         verdicts={v: sum(row.label == v for row in rows) for v in VERDICTS},
         mean_pnl_pct=_percent(sum(gains, Decimal(0)) / len(gains)) if gains else None,

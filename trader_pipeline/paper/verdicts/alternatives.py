@@ -44,12 +44,25 @@ class Alternative:
 
 
 def best_alternative(path: TradePath) -> Alternative | None:
-    """The single change with the largest result, or None where none is better by 0.01 % or more."""
+    """The single change with the largest result, or None where none is better as written, with two decimals.
+
+    Not trading is better than any loss, however small: no price that could be off has a part in it.
+    """
     options = list(alternatives(path))
-    best = max(options, key=lambda option: option.pnl_pct, default=None)  # the first one where several tie
-    if best is None or rounded(best.pnl_pct, 2) <= rounded(path.pnl_pct, 2):
+    if not any(_is_better(option, path) for option in options):
         return None
-    return best
+    return max(options, key=lambda option: option.pnl_pct)  # the first one where several tie
+
+
+def any_better(path: TradePath) -> bool:
+    """Whether a change leads to a larger result at all, though by less than is written."""
+    return any(option.pnl_pct > path.pnl_pct for option in alternatives(path))
+
+
+def _is_better(option: Alternative, path: TradePath) -> bool:
+    if option.change == "no_trade":
+        return option.pnl_pct > path.pnl_pct
+    return rounded(option.pnl_pct, 2) > rounded(path.pnl_pct, 2)
 
 
 def alternatives(path: TradePath) -> Iterator[Alternative]:

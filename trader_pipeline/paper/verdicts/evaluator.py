@@ -85,14 +85,14 @@ class Evaluations:
     summary: Mapping[str, Any]
 
     def to_json(
-        self, source: Mapping[str, Any], *, refused: Iterable[Refused] = (), simulated: bool = False
+        self, source: Mapping[str, Any], *, refused: Iterable[Refused] = (), simulated: bool | None = False
     ) -> bytes:
         """The batch as JSON, keys sorted: the same trades and source give the same bytes, in whatever order they came.
 
         Args:
             source: what was read: `name`, `sha256`, `lines`.
             refused: lines that were passed over.
-            simulated: whether any of the trades was made on simulated candles.
+            simulated: whether any of the trades was made on simulated candles; None where nothing says.
         """
         report = {
             "format": FORMAT,

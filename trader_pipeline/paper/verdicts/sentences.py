@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from trader_pipeline.paper.verdicts.alternatives import Alternative, best_alternative
+from trader_pipeline.paper.verdicts.alternatives import Alternative, any_better, best_alternative
 from trader_pipeline.paper.verdicts.figures import duration, fixed, price, rounded, signed_pct
 from trader_pipeline.paper.verdicts.trade_path import (
     CallFigures,
@@ -51,7 +51,8 @@ def improvement(path: TradePath, *, edges: Sequence[Decimal] = ()) -> str:
     if better is None:
         if path.best is None and path.high is None:
             return f"{_abstaining(path)} would not have been better. {_missing(path) or _NO_EXCURSION}"
-        return f"Nothing that the record shows would have been better.{_left_on_the_table(path)}"
+        by = " by 0.01 % or more" if any_better(path) else ""
+        return f"Nothing that the record shows would have been better{by}.{_left_on_the_table(path)}"
     made = signed_pct(better.pnl_pct)
     against = f" {_HODL}" if path.call else ""
     return (
@@ -94,7 +95,7 @@ def _abstaining(path: TradePath) -> str:
 
 def _abstaining_too(better: Alternative, path: TradePath) -> str:
     """Beside a better change that needed hindsight, the one that a losing trade never needed it for."""
-    if better.change == "no_trade" or rounded(path.pnl_pct, 2) >= 0:
+    if better.change == "no_trade" or path.pnl_pct >= 0:
         return ""
     return f" {_abstaining(path)} would have been better as well: 0.00 %."
 
@@ -143,8 +144,10 @@ def _fees(spot: SpotFigures) -> str:
     """Fees as a share of the entry's value, and of what the prices gained."""
     if spot.fee_pct is None:
         return ""
+    if not spot.fee_pct:
+        return "; no fee is recorded"
     text = f"; fees took {fixed(spot.fee_pct, 2)} % of the entry's value"
-    if not spot.fee_pct or spot.move_pct is None or rounded(spot.move_pct, 2) <= 0:
+    if spot.move_pct is None or rounded(spot.move_pct, 2) <= 0:
         return text
     return f"{text}, {fixed(100 * spot.fee_pct / spot.move_pct, 0)} % of that gain"
 
