@@ -16,7 +16,7 @@ from trader_pipeline.corpora.mixing import MixParams
 from trader_pipeline.corpora.render import RenderParams
 from trader_pipeline.corpora.splits import SplitParams
 from trader_pipeline.corpora.trade_reviews import ReviewParams
-from trader_pipeline.evaluation.params import EvaluationParams
+from trader_pipeline.evaluation.params import EvaluationParams, ForgettingParams
 from trader_pipeline.klines.archive_source import ArchiveParams
 from trader_pipeline.klines.regimes import RegimeParams
 from trader_pipeline.klines.retrying import RetryParams
@@ -28,8 +28,8 @@ from trader_pipeline.paper.params import PaperParams
 from trader_pipeline.paper.verdicts.evaluator import EvaluatorParams
 from trader_pipeline.schema import Market
 from trader_pipeline.store import settings_hash
-from trader_pipeline.training.finetune import FinetuneParams
 from trader_pipeline.training.models import ModelParams
+from trader_pipeline.training.params import FinetuneParams
 
 
 class Profile(BaseModel):
@@ -58,6 +58,7 @@ class Profile(BaseModel):
     mix: MixParams = MixParams()
     model: ModelParams = ModelParams()
     finetune: FinetuneParams = FinetuneParams()
+    forgetting: ForgettingParams = ForgettingParams()
     evaluation: EvaluationParams = EvaluationParams()
 
     @field_validator("markets")

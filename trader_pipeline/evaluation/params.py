@@ -25,3 +25,15 @@ class EvaluationParams(BaseModel):
     bootstrap_block: int = Field(10, ge=1, description="mean block length of the bootstrap, in decisions")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the reported intervals")
     seed: int = Field(11, description="seed of candidate orders, random policy and bootstrap")
+
+
+class ForgettingParams(BaseModel):
+    """How much of its general abilities an adapter may cost the model, on held-out stable instructions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget_pct: float = Field(
+        5.0,
+        ge=0,
+        description="most that the loss on stable instructions may rise, in percent of the base model's",
+    )

@@ -1,5 +1,6 @@
 """Fine-tuning: base models made ready, LoRA adapters trained on chat records, every run recorded in MLflow.
 
+    params              settings of a run
     models              base models, adapters, special tokens, the encoding of prompts and answers
     tiny                a random small Llama with its own tokenizer, for tests
     encoding            prompts and answers as token ids, many at once
