@@ -21,8 +21,10 @@ DATA ?=
 PORT_DAGSTER ?= 3000
 PORT_MLFLOW ?= 5000
 PYTEST_ARGS ?=
+ABLATION_ARGS ?=
+TRAIN_SPEED_ARGS ?=
 
-.PHONY: help venv run test test-fast check format ui bench lock clean
+.PHONY: help venv run test test-fast check format ui bench bench-train ablation lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -68,7 +70,7 @@ ui: $(STAMP) ## Dagster and MLflow in the browser, on loopback; Ctrl-C stops the
 
 # Real data are measured against where DATA, a folder with klines/, options/ and dvol/, is given or lies beside this one.
 bench: $(BENCH_STAMP) ## every script in benchmarks/, into benchmarks/results.md (DATA=a folder of real candles and quotes)
-	@for script in $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))); do \
+	@for script in $(sort $(filter-out benchmarks/_% benchmarks/ablation.py benchmarks/train_speed.py,$(wildcard benchmarks/*.py))); do \
 		echo "== $$script"; $(if $(DATA),TRADER_PIPELINE_REFERENCE_DATA="$(DATA)") $(BIN)/python $$script || exit 1; done
 
 # The libraries measured beside ours; no locked version moves for them. A benchmark passes over one that is missing.
@@ -76,6 +78,15 @@ $(BENCH_STAMP): $(STAMP)
 	@echo "Installing the libraries that are measured beside ours"
 	$(BIN)/python -m pip install -qq --constraint requirements.lock --editable '.[bench]' && touch $@ \
 		|| echo "Not all of them could be installed; those are passed over"
+
+# Not part of bench: it trains the same adapter six times, three of them as slowly as stock does.
+bench-train: $(STAMP) ## fine-tuning beside stock TRL: tokens/s and validation loss (TRAIN_SPEED_ARGS="--rounds 1")
+	$(BIN)/python benchmarks/train_speed.py $(TRAIN_SPEED_ARGS)
+
+# Not part of bench: it trains some thirty adapters.
+ablation: $(STAMP) ## choices of corpus and training compared, into docs/ablation.md (KLINES=real candles, ABLATION_ARGS=--full)
+	$(BIN)/python benchmarks/ablation.py --write-docs $(if $(KLINES),--klines "$(KLINES)", \
+		$(if $(DATA),--klines "$(DATA)/klines")) $(ABLATION_ARGS)
 
 # Builds of torch differ by machine (its CPU build has the local label +cpu, its CUDA build brings drivers' packages),
 # so the lock names the public version alone and leaves out what torch itself pins.

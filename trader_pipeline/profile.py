@@ -15,6 +15,7 @@ from trader_pipeline.corpora.labels import CorpusParams
 from trader_pipeline.corpora.mixing import MixParams
 from trader_pipeline.corpora.render import RenderParams
 from trader_pipeline.corpora.splits import SplitParams
+from trader_pipeline.corpora.stable import StableParams
 from trader_pipeline.corpora.trade_reviews import ReviewParams
 from trader_pipeline.evaluation.params import EvaluationParams, ForgettingParams
 from trader_pipeline.klines.archive_source import ArchiveParams
@@ -55,6 +56,7 @@ class Profile(BaseModel):
     corpus: CorpusParams = CorpusParams()
     review: ReviewParams = ReviewParams()
     audit: AuditParams = AuditParams()
+    stable: StableParams = StableParams()
     mix: MixParams = MixParams()
     model: ModelParams = ModelParams()
     finetune: FinetuneParams = FinetuneParams()
@@ -131,6 +133,8 @@ class Profile(BaseModel):
             value = DeribitParams(
                 source=value.source, max_dte_days=value.max_dte_days, option_types=value.option_types
             )
+        if isinstance(value, StableParams):
+            value = {"content": value.content}
         return settings_hash(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
 
 

@@ -44,6 +44,10 @@ class EnvironmentSettings(BaseSettings):
         default="http://127.0.0.1:5000", description="address of MLflow's page, for links to runs"
     )
 
+    dagster_ui: str = Field(
+        default="http://127.0.0.1:3000", description="address of Dagster's page, for links to runs"
+    )
+
     def tracking_uri(self) -> str:
         return self.mlflow_tracking_uri or f"sqlite:///{self.data_root / 'mlflow' / 'mlflow.db'}"
 

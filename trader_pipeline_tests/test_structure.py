@@ -87,6 +87,7 @@ COMMANDS = [
     "backtest",
     "corpus build",
     "corpus audit",
+    "corpus distil",
     "paper",
     "paper tick",
     "paper replay",

@@ -8,7 +8,7 @@ Belongs here: options, messages, exit status. The work is a function of a stage,
     quotes      options record, import
     calibration options calibrate, check
     backtest    backtest (backtest_inputs, backtest_outputs, backtest_grid, sweep_tracking)
-    corpus      corpus build, audit
+    corpus      corpus build, audit, distil
     paper       paper tick, replay, status (paper_inputs, paper_table)
     leaks, lineage  leaks; lineage, stale
     stages      train, evaluate

@@ -30,7 +30,8 @@ def run_grid(request: Request, settings: Settings) -> None:
     with ExitStack() as stack:
         parent = None
         if request.tracking_uri:
-            from trader_pipeline.cli.sweep_tracking import refuse_silent_server, track_sweep
+            from trader_pipeline.cli.sweep_tracking import track_sweep
+            from trader_pipeline.training.tracking_address import refuse_silent_server
 
             refuse_silent_server(request.tracking_uri)
             parent = stack.enter_context(track_sweep(request.tracking_uri, inputs, settings))

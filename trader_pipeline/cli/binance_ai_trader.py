@@ -166,7 +166,8 @@ def convert_replay_to_instruction(
     replay = read_trades(replay_path, pnl_unit, skip_refused=skip_refused)
     evaluations = judge(replay, profile=profile, overrides=overrides, good_pct=good_pct)
     from trader_pipeline.corpora.jsonl import corpus_lines
-    from trader_pipeline.corpora.stable_mix import load_stable_file, mix_exactly
+    from trader_pipeline.corpora.stable import load_stable_file
+    from trader_pipeline.corpora.stable_mix import mix_exactly
     from trader_pipeline.corpora.trade_reviews import ReviewParams, review_trades
 
     settings = profile_of(profile, overrides)
@@ -236,7 +237,8 @@ def offline_finetune(
     """Fine-tune a LoRA adapter on a file of chat records; the loss covers the answers alone.
 
     The last tenth of the trading records and of the stable ones is held out for validation. The records are audited
-    first (as `trader-pipeline corpus audit` does), and what fails is not trained on.
+    first (as `trader-pipeline corpus audit` does), and what fails is not trained on. A training that was stopped, even
+    killed, goes on from its last checkpoint when the same command is given again.
 
     \b
     Examples:
@@ -282,7 +284,10 @@ def _train_records(path: Path) -> pd.DataFrame:
 def _train(
     records: pd.DataFrame, report: AuditReport, settings: Profile, output_dir: Path, *, force: bool
 ) -> Path | None:
-    """Train beside `output_dir`, then give the adapter its name: a run that is stopped leaves the old one as it was."""
+    """Train beside `output_dir`, then give the adapter its name: a run that is stopped leaves the old one as it was.
+
+    Its checkpoints lie under a name that stays the same, so the same command goes on from the last one.
+    """
     from trader_pipeline.cli.everything import quieten
 
     quieten()
@@ -297,6 +302,7 @@ def _train(
             model_params=settings.model,
             params=settings.finetune,
             output_dir=Path(scratch) / "adapter",
+            work_dir=beside / f".{output_dir.resolve().name}.training",
         )
         backup = put_folder(result.adapter_dir, output_dir, force=force)
     click.echo(f"train loss {result.train_loss:.4f}, validation loss {result.val_loss:.4f} nats per token")

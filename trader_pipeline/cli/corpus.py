@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from trader_pipeline.cli.audit import audit
+from trader_pipeline.cli.distil import distil
 from trader_pipeline.cli.options import print_table, profile_of, profile_options
 
 Kind = Literal["mixed", "trade_or_skip", "pick_candidate", "preference"]
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def corpus() -> None:
-    """Chat records for fine-tuning: build them, audit them."""
+    """Chat records for fine-tuning: build them, audit them, let the base model write stable ones."""
 
 
 corpus.add_command(audit)
+corpus.add_command(distil)
 
 
 @corpus.command("build")
@@ -71,7 +73,8 @@ def corpus_build(
 
     Writes a JSONL file a split, audit.json, splits.json, and records.parquet with sources.json, which lead from a line
     back to its candidates. A corpus that fails its audit is written for study: training refuses it. Replay instructions
-    need paper trades: `trader-pipeline run` makes them. Preferences are for DPO, which `train` does not do yet.
+    need paper trades: `trader-pipeline run` makes them. Preferences are for
+    `train --objective dpo`.
 
     \b
     Examples:
@@ -167,7 +170,7 @@ def _build(
         corpora.build_trade_or_skip_corpus(frame, **arguments),
         corpora.build_pick_candidate_corpus(frame, **arguments),
         tables.REPLAY_CORPUS.empty(),
-        corpora.load_stable_instructions(),
+        corpora.load_stable_instructions(settings.stable),
         settings.mix,
         regimes=regimes,
     )

@@ -86,6 +86,8 @@ def ui(profile: str, klines: str, data_dir: str, port_dagster: int, port_mlflow:
       trader-pipeline ui --profile full --port-dagster 3100
     """
     _set_environment(profile, (), klines, data_dir)
+    for name, port in (("DAGSTER_UI", port_dagster), ("MLFLOW_UI", port_mlflow)):
+        os.environ.setdefault(f"TRADER_PIPELINE_{name}", f"http://127.0.0.1:{port}")
     from trader_pipeline.servers import prepare_dagster_home, serve
     from trader_pipeline.settings import EnvironmentSettings
 

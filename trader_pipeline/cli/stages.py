@@ -16,6 +16,8 @@ _OUT = click.Path(path_type=Path)
 if TYPE_CHECKING:
     import pandas as pd
 
+    from trader_pipeline.training.finetune import AdapterResult
+
 
 @click.command()
 @profile_options
@@ -31,30 +33,75 @@ if TYPE_CHECKING:
     "--model", default=None, help="Base model: smollm2-135m-instruct, tiny, a hub id or a local folder."
 )
 @click.option(
+    "--adapter",
+    "start_from",
+    type=_EXISTING,
+    default=None,
+    help="Folder of an adapter to go on from; its base model is used. Objective dpo needs one.",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["sft", "dpo"]),
+    default=None,
+    help="sft: answers alone. dpo: a corpus of pairs. Default: the profile's.",
+)
+@click.option(
     "--mlflow", "tracking_uri", default=None, help="MLflow tracking address; without it nothing is tracked."
 )
+@click.option(
+    "--num-processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that train together, one a GPU; without GPUs they share the cores.",
+)
+@click.option("--fresh", is_flag=True, help="Discard what a stopped training of the same left; begin anew.")
 def train(
     profile: str,
     overrides: tuple[str, ...],
     corpus_dir: Path,
     out: Path,
     model: str | None,
+    start_from: Path | None,
+    objective: str | None,
     tracking_uri: str | None,
+    num_processes: int,
+    fresh: bool,
 ) -> None:
     """Fine-tune a LoRA adapter on JSONL chat records; the loss covers the answers alone.
 
+    A training that was stopped, even killed, goes on from its last checkpoint when the same command is given again,
+    and ends with the same bytes. Its checkpoints lie beside --out in .NAME.training until it is done. The progress is
+    a bar on a terminal, else a line a step.
+
     \b
-    Example:
-      trader-pipeline train --corpus corpora --out adapter --set finetune.max_steps=40
+    Examples:
+      trader-pipeline train --corpus corpora --out adapter
+      trader-pipeline train --corpus corpora --out adapter --set finetune.max_steps=40 --set finetune.learning_rate=2e-4
+      trader-pipeline train --corpus corpora --out adapter --mlflow sqlite:///mlflow.db --num-processes 2
+      trader-pipeline train --corpus pairs --out dpo --adapter adapter --objective dpo --set finetune.learning_rate=1e-5
+      trader-pipeline train --corpus corpora --out try --model tiny --set finetune.max_steps=5
     """
-    if out.exists():
+    from trader_pipeline.training.launch import is_main_process, run_in_processes
+    from trader_pipeline.training.processes import process_count
+
+    if out.exists() and is_main_process():
         raise FileExistsError(f"{out} exists; name a new folder for the adapter")
+    if model is None and start_from is not None:
+        overrides = (*_base_model_of(start_from), *overrides)
+    own = {"model.model_name": model, "finetune.objective": objective}
+    given = tuple(f"{key}={value}" for key, value in own.items() if value is not None)
+    settings = profile_of(profile, (*overrides, *given))
+    if num_processes > 1 and process_count() == 1:
+        run_in_processes(_given_arguments(without="num_processes"), num_processes)
+        return
+    from trader_pipeline.cli.everything import quieten
     from trader_pipeline.corpora.folder import SPLITS_FILE, load_corpus_folder
     from trader_pipeline.store import write_atomic
     from trader_pipeline.training.finetune import train_adapter
     from trader_pipeline.training.tracking import TrackingParams
 
-    settings = profile_of(profile, (*overrides, *([f"model.model_name={model}"] if model else [])))
+    quieten()
     corpus = load_corpus_folder(corpus_dir)
     result = train_adapter(
         corpus.records,
@@ -63,11 +110,54 @@ def train(
         params=settings.finetune,
         output_dir=out,
         tracking=TrackingParams(tracking_uri=tracking_uri) if tracking_uri else None,
+        start_from=start_from,
+        fresh=fresh,
     )
+    if not is_main_process():
+        return
     if corpus.boundaries is not None:
-        write_atomic(result.adapter_dir / SPLITS_FILE, (corpus_dir / SPLITS_FILE).read_bytes())
-    click.echo(f"train loss {result.train_loss:.4f}, validation loss {result.val_loss:.4f} nats per token")
-    click.echo(f"{result.tokens_per_second:.0f} tokens/s; adapter in {result.adapter_dir}")
+        write_atomic(out / SPLITS_FILE, (corpus_dir / SPLITS_FILE).read_bytes())
+    _say_trained(result)
+
+
+def _given_arguments(*, without: str) -> list[str]:
+    """The running command and the options given to it, but for one."""
+    context = click.get_current_context()
+    arguments = [str(context.info_name)]
+    for option in context.command.params:
+        name = str(option.name)
+        source = context.get_parameter_source(name)
+        if name == without or source is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        if isinstance(value, bool):
+            arguments.append(option.opts[0])
+        else:
+            for one in value if option.multiple else (value,):
+                arguments += [option.opts[0], str(one)]
+    return arguments
+
+
+def _say_trained(result: AdapterResult) -> None:
+    before = result.log[result.log["split"] == "val"]["loss"].iloc[0]
+    click.echo(
+        f"train loss {result.train_loss:.4f}, validation loss {result.val_loss:.4f} (before: {before:.4f})"
+    )
+    speed = f"{result.tokens_per_second:.0f} tokens/s; " if result.tokens_per_second else ""
+    click.echo(f"{speed}adapter in {result.adapter_dir}")
+    if result.mlflow_run_url is not None:
+        click.echo(f"MLflow run: {result.mlflow_run_url}")
+    click.echo(
+        f"evaluate it: trader-pipeline evaluate --adapter {result.adapter_dir} --klines FOLDER CANDIDATES..."
+    )
+    if result.registered is None:
+        click.echo("serve it: train with --mlflow, which registers a model for 'mlflow models serve'")
+    else:
+        name, version, _ = result.registered
+        click.echo(
+            f"serve it: MLFLOW_TRACKING_URI=... mlflow models serve --model-uri models:/{name}/{version}"
+            " --env-manager local --host 127.0.0.1"
+        )
 
 
 @click.command()
@@ -120,7 +210,7 @@ def evaluate(
 
     from trader_pipeline.datasets import load_dataset_file
     from trader_pipeline.evaluation.adapter import evaluate_adapter
-    from trader_pipeline.evaluation.overview import book_table, held_out_table
+    from trader_pipeline.evaluation.overview import book_table, free_text_table, held_out_table
     from trader_pipeline.klines import build_klines
     from trader_pipeline.options.recordings import load_quotes_file, load_volatility_index_file
     from trader_pipeline.options.surface import with_volatility_index
@@ -155,6 +245,8 @@ def evaluate(
         quotes=load_quotes_file(quotes_path) if quotes_path else None,
     )
     print_table(held_out_table(result.metrics), "Held-out steps")
+    if settings.evaluation.answering != "score":
+        print_table(free_text_table(result.metrics), "Free text: share of steps by how it was read")
     if len(result.equity):
         print_table(book_table(result.metrics), "Sequential backtest over the test split")
     if out is not None:
@@ -181,9 +273,7 @@ def _boundaries_of(adapter: Path) -> dict[str, pd.Timestamp] | None:
 
 def _base_model_of(adapter: Path) -> tuple[str, ...]:
     """The setting that names the base model which the adapter was trained on, where its manifest says so."""
-    import json
+    from trader_pipeline.training.adapter_files import base_model_of
 
-    manifest = adapter / "adapter_manifest.json"
-    if not manifest.is_file():
-        return ()
-    return (f"model.model_name={json.loads(manifest.read_text())['model']['model_name']}",)
+    name = base_model_of(adapter)
+    return () if name is None else (f"model.model_name={name}",)

@@ -5,19 +5,18 @@ Belongs here: what a sweep logs. Opening runs is `training.tracking`.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 
 from trader_pipeline.backtest.params import BacktestParams
 from trader_pipeline.cli.backtest_inputs import Inputs, Settings
 from trader_pipeline.training.tracking import TrackedRun, TrackingParams, track_run
+from trader_pipeline.training.tracking_address import first_line, masked
 
 _EXPERIMENT = "trader-pipeline-backtests"
 """Apart from the training runs: the two share no figure."""
@@ -66,30 +65,12 @@ class TrackedSweep:
         client.set_terminated(child.info.run_id, status="FINISHED")
 
 
-def refuse_silent_server(tracking_uri: str) -> None:
-    """Fail in seconds where no server listens: MLflow itself asks again for minutes.
-
-    Raises:
-        ValueError: nothing listens at an http address.
-    """
-    address = urlsplit(tracking_uri)
-    if address.scheme not in ("http", "https"):
-        return
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=5).close()
-    except OSError as error:
-        raise ValueError(
-            f"no MLflow server answers at {tracking_uri} ({error}); start it, or give sqlite:///FILE"
-        ) from error
-
-
 @contextmanager
 def track_sweep(tracking_uri: str, inputs: Inputs, settings: Settings) -> Iterator[TrackedSweep]:
     """Open the parent run before anything is run, so that an address that does not answer costs no work.
 
     Raises:
-        ValueError: MLflow refuses the address.
+        ValueError: no MLflow server answers, or it refuses.
     """
     from mlflow.exceptions import MlflowException
 
@@ -107,4 +88,5 @@ def track_sweep(tracking_uri: str, inputs: Inputs, settings: Settings) -> Iterat
             run.log_params(params)
             yield TrackedSweep(run, market, name)
     except MlflowException as error:
-        raise ValueError(f"MLflow at {tracking_uri} refuses: {error}") from error
+        place = masked(tracking_uri, tracking_uri)
+        raise ValueError(f"MLflow at {place} refuses: {first_line(error, tracking_uri)}") from None

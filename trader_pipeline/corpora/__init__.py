@@ -23,7 +23,7 @@ from trader_pipeline.corpora.splits import (
     split_boundaries,
     split_counts,
 )
-from trader_pipeline.corpora.stable import load_stable_instructions
+from trader_pipeline.corpora.stable import StableParams, load_stable_instructions
 from trader_pipeline.corpora.trade_or_skip import build_trade_or_skip_corpus
 from trader_pipeline.corpora.trade_reviews import ReviewParams, build_trade_reviews
 
@@ -36,6 +36,7 @@ __all__ = [
     "RenderParams",
     "ReviewParams",
     "SplitParams",
+    "StableParams",
     "assign_splits",
     "audit_corpus",
     "boundaries_from_json",

@@ -1,24 +1,20 @@
-"""An exact share of stable records beside others, and the reading of stable files.
+"""An exact share of stable records beside others.
 
 Belongs here: the mix of one corpus in the order of time with instructions that have none. The mix of several trading
-kinds, with quotas, is in `mixing`.
+kinds, with quotas, is in `mixing`; stable files are read in `stable`.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
 import pandas as pd
 
-from trader_pipeline.corpora.audit.chat_files import UnreadableError, read_chat_file
 from trader_pipeline.corpora.mixing import even_sample
 from trader_pipeline.corpora.quotas import allocate
-from trader_pipeline.corpora.records import corpus_frame
 from trader_pipeline.corpora.render import answer_of
-from trader_pipeline.corpora.stable import SYSTEM
 from trader_pipeline.corpora.steps import text_hash
-from trader_pipeline.schema.tables import MIXED_CORPUS, STABLE_CORPUS
+from trader_pipeline.schema.tables import MIXED_CORPUS
 
 
 def mix_exactly(
@@ -76,32 +72,6 @@ def sample_by_answer(records: pd.DataFrame, count: int, *, seed: int) -> pd.Data
 def in_time(records: pd.DataFrame) -> pd.DataFrame:
     """The records by decision time, those of one moment by their id."""
     return records.sort_values(["decision_time", "record_id"], ignore_index=True)
-
-
-def load_stable_file(path: str | Path) -> pd.DataFrame:
-    """Instructions of any chat file as a frame of STABLE_CORPUS, in the file's order, repeats left out; split `train`.
-
-    Read is what the audit reads: chat records, `{"instruction", "input", "output"}`, prompt and completion, question
-    and answer. A record without a system turn gets that of the project's own instructions.
-
-    Raises:
-        UnreadableError: the first record that cannot be read whole, is a preference or has an empty turn; names file
-            and line.
-    """
-    rows, findings = read_chat_file(path)
-    if findings:
-        raise UnreadableError(f"{path}:{findings[0].line}: {findings[0].detail}")
-    if "chosen_answer" in rows and rows["chosen_answer"].notna().any():
-        line = rows.loc[rows["chosen_answer"].notna(), "line"].iloc[0]
-        raise UnreadableError(
-            f"{path}:{line}: a preference (chosen, rejected); stable records have one answer"
-        )
-    texts = rows[["system", "user", "assistant"]].apply(lambda column: column.str.strip())
-    texts["system"] = texts["system"].where(texts["system"] != "", SYSTEM)
-    if (empty := (texts == "").any(axis=1)).any():
-        raise UnreadableError(f"{path}:{rows.loc[empty, 'line'].iloc[0]}: the prompt or its answer is empty")
-    once = texts.drop_duplicates("user")
-    return corpus_frame("stable", {"split": "train", **{n: once[n] for n in once}}, STABLE_CORPUS)
 
 
 def _fits(total: int, share: float, own: int, stable: int) -> bool:

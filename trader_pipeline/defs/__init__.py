@@ -8,7 +8,8 @@
     paper       paper_replay, replay_evaluations [market x regime]
     live        live_trades, live_evaluations [live market]: group paper, made by a schedule alone
     corpora     stable, trade_or_skip, pick_candidate, preference, replay, mixed
-    training    lora_adapter
+    training    lora_adapter, forgetting
+    preferences preference_adapter: group training, made on request alone
     evaluation  adapter_evaluation, policy_decisions, policy_equity, run_report
 
 Beside them: partitions, types (dagster-pandas), io_manager, resources, materialise and plots (metadata), staleness,
@@ -32,6 +33,7 @@ from trader_pipeline.defs import (  # noqa: E402
     live,
     options,
     paper,
+    preferences,
     recordings,
     training,
 )
@@ -41,7 +43,19 @@ from trader_pipeline.defs.live import live_job, paper_ticks  # noqa: E402
 from trader_pipeline.defs.recordings import record_snapshots  # noqa: E402
 from trader_pipeline.defs.resources import PipelineResource  # noqa: E402
 
-STAGES = [klines, recordings, options, backtest, datasets, paper, live, corpora, training, evaluation]
+STAGES = [
+    klines,
+    recordings,
+    options,
+    backtest,
+    datasets,
+    paper,
+    live,
+    corpora,
+    training,
+    preferences,
+    evaluation,
+]
 
 
 def build_definitions(pipeline: PipelineResource) -> dg.Definitions:

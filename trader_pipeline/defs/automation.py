@@ -81,7 +81,14 @@ JOBS = [
         "corpora_job", dg.AssetSelection.groups("corpora"), description="Render, mix and check the corpora."
     ),
     dg.define_asset_job(
-        "training_job", dg.AssetSelection.groups("training"), description="Fine-tune the adapter."
+        "training_job",
+        dg.AssetSelection.assets("lora_adapter", "forgetting"),
+        description="Fine-tune the adapter, and measure what the model forgot.",
+    ),
+    dg.define_asset_job(
+        "preference_job",
+        dg.AssetSelection.assets("preference_adapter"),
+        description="Train the adapter on by DPO on pairs of answers.",
     ),
     dg.define_asset_job(
         "evaluation_job",

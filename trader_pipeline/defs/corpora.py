@@ -43,9 +43,9 @@ _CHECKS = ("corpus_passes_audit",)
 _SETTINGS = ("splits", "render", "corpus", "audit")
 
 
-@dg.asset(**table_asset(STABLE_CORPUS, settings=("audit",), checks=_CHECKS))
+@dg.asset(**table_asset(STABLE_CORPUS, settings=("stable", "audit"), checks=_CHECKS))
 def stable_corpus(pipeline: PipelineResource) -> dg.MaterializeResult:
-    return _corpus(pipeline, load_stable_instructions(), STABLE_CORPUS)
+    return _corpus(pipeline, load_stable_instructions(pipeline.profile.stable), STABLE_CORPUS)
 
 
 @dg.asset(**table_asset(TRADE_OR_SKIP_CORPUS, settings=_SETTINGS, checks=_CHECKS))

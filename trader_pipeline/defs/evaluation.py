@@ -92,6 +92,7 @@ def adapter_evaluation(
         "policy_decisions",
         "policy_equity",
         "lora_adapter",
+        "forgetting",
         "mixed_corpus",
         "paper_replay",
     ],

@@ -31,6 +31,7 @@ CHECKS = {
     "datasets_agree": "Chain-level and candidate-level rows of a decision say the same.",
     "every_closed_trade_judged": "Each closed trade has a verdict, and no other.",
     "few_bars_are_missing": "At most klines.max_gap_share_pct percent of the market's candles are missing.",
+    "forgetting_within_budget": "A warning: held-out stable instructions lose at most forgetting.budget_pct percent.",
     "masks_are_right": "The loss covers the answer and its end of turn, token by token.",
     "no_bar_is_missing": "A warning: candles that the market lacks, gap by gap. It stops nothing.",
     "oracle_beats_teacher": "No choice of the teacher made more than the best choice in hindsight.",
@@ -92,10 +93,12 @@ def materialised(
     warnings: Warnings | None = None,
     metadata: Mapping[str, Any] | None = None,
     of: str = "",
+    check_results: Sequence[dg.AssetCheckResult] = (),
 ) -> dg.MaterializeResult:
     """The frame with its data version (content hash), the metadata a person looks at, and the check results.
 
-    Dagster shows the last result of a check, whatever the partition: `of` names it in the result.
+    Dagster shows the last result of a check, whatever the partition: `of` names it in the result. `check_results` are
+    results that say more than findings or rows; they are taken as they are.
 
     Raises:
         SchemaError: the frame breaks the table's definition; nothing is written.
@@ -118,6 +121,7 @@ def materialised(
         check_results=[
             *(_check_result(key, check, found, of) for check, found in (findings or {}).items()),
             *(_warning(key, check, rows, of) for check, rows in (warnings or {}).items()),
+            *check_results,
         ],
     )
 

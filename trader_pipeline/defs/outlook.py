@@ -25,6 +25,7 @@ from trader_pipeline.schema import Market, Table, conform, parse_regime
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
     CHAIN_DATASET,
+    FORGETTING,
     KLINE_GAPS,
     KLINES,
     REGIME_WINDOWS,
@@ -104,6 +105,7 @@ class _Outlook:
         came_or_went = {t.name: corpus_reason(self._pipeline, t, expected) for t in CORPORA}
         yield from self._unit([(table, ()) for table in CORPORA], also=came_or_went)
         yield from self._unit([(TRAINING_LOG, ())], also={TRAINING_LOG.name: adapter_reason(self._pipeline)})
+        yield from self._unit([(FORGETTING, ())])
         yield from self._unit([(table, ()) for table in EVALUATION_TABLES.values()])
         yield StalePartition(REPORT, (), "always written last")
 

@@ -95,6 +95,22 @@ def losses_plot(log: pd.DataFrame) -> dg.MarkdownMetadataValue:
     return _markdown(figure)
 
 
+def forgetting_plot(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    """Change of the loss on held-out stable instructions with its interval, and the budget; columns of FORGETTING."""
+    figure, axes = _figure("loss on held-out stable instructions, against the base model")
+    adapters = table.dropna(subset="loss_change_pct")
+    change = adapters["loss_change_pct"].to_numpy(dtype=float)
+    ends = adapters[["change_low_pct", "change_high_pct"]].to_numpy(dtype=float).T
+    axes.errorbar(change, adapters["model"], xerr=np.abs(ends - change), fmt="o", capsize=4)
+    axes.axvline(0, color="black", linewidth=0.5)
+    budget = float(table["budget_pct"].iloc[0])
+    axes.axvline(budget, color=_LOSS, linewidth=0.8, linestyle="--", label=f"budget {budget:+g} %")
+    axes.set_xlabel("%")
+    axes.margins(y=0.4)
+    axes.legend(fontsize=7)
+    return _markdown(figure)
+
+
 def equity_plot(equity: pd.DataFrame, title: str) -> dg.MarkdownMetadataValue:
     """Book value over the coins alone, per policy; 1 is HODL."""
     figure, axes = _figure(title)

@@ -89,6 +89,10 @@ class PipelineResource(dg.ConfigurableResource):
         """The profile's base model, its weights unpacked once into the shared cache."""
         return self.profile.model.model_copy(update={"cache_dir": self.root.parent / "models"})
 
+    def dagster_run_url(self, run_id: str) -> str:
+        """Where Dagster's page shows the run, once the page is up."""
+        return f"{EnvironmentSettings().dagster_ui}/runs/{run_id}"
+
     @property
     def tracking(self) -> TrackingParams:
         settings = EnvironmentSettings()

@@ -31,6 +31,7 @@ from trader_pipeline.schema import Market, Table
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
     CHAIN_DATASET,
+    FORGETTING,
     KLINE_GAPS,
     KLINES,
     MIXED_CORPUS,
@@ -282,6 +283,10 @@ def _last_tasks(pipeline: PipelineResource, regimes: Sequence[str]) -> list[Call
     def adapter() -> Task:
         return Task("fine-tuning the adapter", ("lora_adapter",), None, adapter_reason(pipeline))
 
+    def forgetting() -> Task:
+        reason = stale_reason(pipeline, FORGETTING)
+        return Task("measuring what the model forgot", (FORGETTING.name,), None, reason)
+
     def evaluation() -> Task:
         tables = EVALUATION_TABLES.values()
         reason = next((r for t in tables if (r := stale_reason(pipeline, t))), None)
@@ -290,7 +295,7 @@ def _last_tasks(pipeline: PipelineResource, regimes: Sequence[str]) -> list[Call
     def report() -> Task:
         return Task("report", ("run_report",), None, "always written last")
 
-    return [corpora, adapter, evaluation, report]
+    return [corpora, adapter, forgetting, evaluation, report]
 
 
 def adapter_reason(pipeline: PipelineResource) -> str | None:

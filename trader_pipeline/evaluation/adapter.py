@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -27,19 +27,32 @@ from trader_pipeline.corpora.splits import Boundaries, SplitParams, split_bounda
 from trader_pipeline.evaluation.held_out import (
     TEACHER,
     Chooser,
+    answer_kinds,
     decision_metrics,
     evaluate_held_out,
     held_out_steps,
     paired_differences,
 )
 from trader_pipeline.evaluation.params import EvaluationParams
-from trader_pipeline.evaluation.policies import RULES, Choice, LanguageModelPolicy, recorded_slopes
+from trader_pipeline.evaluation.parsing import ParsedAnswer
+from trader_pipeline.evaluation.policies import (
+    RULES,
+    Choice,
+    FreeTextPolicy,
+    LanguageModelPolicy,
+    recorded_slopes,
+)
 from trader_pipeline.evaluation.sequential import Candles, book_metrics, equity_frame, run_policies
 from trader_pipeline.options.params import OptionParams
 from trader_pipeline.schema import Market
 from trader_pipeline.training.models import ModelParams
 
+if TYPE_CHECKING:  # it imports torch
+    from trader_pipeline.evaluation.free_text import FreeAnswer
+
 ADAPTER, BASE = "adapter", "base model"
+FREE_TEXT = " (free text)"
+ModelPolicy = LanguageModelPolicy | FreeTextPolicy
 
 
 @dataclass(frozen=True)
@@ -83,20 +96,23 @@ def evaluate_adapter(
     for policy in models:
         choosers[policy.name] = partial(_in_batches, policy, params.batch_size)
     decisions = evaluate_held_out(steps, candidates, choosers)
+    others = [policy.name for policy in models if policy.name != ADAPTER]
     metrics = [
         decision_metrics(decisions, candidates),
         paired_differences(
             decisions,
             candidates,
             policy=ADAPTER,
-            against=[BASE, *RULES, TEACHER],
+            against=[*others, *RULES, TEACHER],
             params=params,
         ),
     ]
+    asked = [s.step for s in steps]
+    metrics += [answer_kinds(p.name, asked, p.choose(asked)) for p in models if isinstance(p, FreeTextPolicy)]
     equity = pd.DataFrame()
     if params.sequential:
         results = run_policies(
-            [*models, *_rule_policies(backtest_params, params)],
+            [*(p for p in models if p.name in (ADAPTER, BASE)), *_rule_policies(backtest_params, params)],
             markets=markets,
             candles=candles,
             fine_candles=fine_candles,
@@ -123,8 +139,9 @@ def language_models(
     params: EvaluationParams,
     *,
     slopes: Mapping[tuple[str, pd.Timestamp], float],
-) -> list[LanguageModelPolicy]:
-    """Adapter and untuned base model as policies."""
+) -> list[ModelPolicy]:
+    """Adapter and untuned base model as policies; where both ways of answering are asked for, each in both."""
+    from trader_pipeline.evaluation.free_text import generate_answers
     from trader_pipeline.evaluation.scoring import score_answers
     from trader_pipeline.training.models import load_adapter, load_base_model
 
@@ -132,24 +149,39 @@ def language_models(
         ADAPTER: load_adapter(adapter_dir, model_params),
         BASE: load_base_model(model_params),
     }
-    return [
+    sizes: dict[str, Any] = {"batch_size": params.batch_size, "dtype": model_params.dtype}
+    own: dict[str, Any] = {"render": render, "seed": params.seed, "slopes": slopes}
+    scored: list[ModelPolicy] = [
         LanguageModelPolicy(
-            name=name,
-            scorer=partial(score_answers, *model, batch_size=params.batch_size),
-            render=render,
-            shuffles=params.shuffles,
-            seed=params.seed,
-            slopes=slopes,
+            name=name, scorer=partial(score_answers, *model, **sizes), shuffles=params.shuffles, **own
         )
         for name, model in loaded.items()
     ]
+    if params.answering == "score":
+        return scored
+    suffix = FREE_TEXT if params.answering == "both" else ""
+    writers = {
+        name: partial(generate_answers, *model, max_new_tokens=params.max_new_tokens, **sizes)
+        for name, model in loaded.items()
+    }
+    written: list[ModelPolicy] = [
+        FreeTextPolicy(name=name + suffix, writer=partial(_read_texts, write), **own)
+        for name, write in writers.items()
+    ]
+    return [*scored, *written] if params.answering == "both" else written
+
+
+def _read_texts(
+    write: Callable[..., Sequence[FreeAnswer]], prompts: list[tuple[str, str]], allowed: list[list[str]]
+) -> list[ParsedAnswer]:
+    return [answer.parsed for answer in write(prompts, allowed)]
 
 
 def _by_rule(rule: Callable[[PromptStep], Choice], steps: Sequence[PromptStep]) -> list[Choice]:
     return [rule(step) for step in steps]
 
 
-def _in_batches(policy: LanguageModelPolicy, size: int, steps: Sequence[PromptStep]) -> list[Choice]:
+def _in_batches(policy: ModelPolicy, size: int, steps: Sequence[PromptStep]) -> list[Choice]:
     choices: list[Choice] = []
     with tqdm(total=len(steps), desc=f"{policy.name}, held-out steps", unit="step", disable=None) as bar:
         for start in range(0, len(steps), size):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from trader_pipeline.backtest import DecisionStep, Policy, TeacherPolicy
 from trader_pipeline.corpora.render import RenderParams
@@ -29,11 +27,11 @@ from trader_pipeline.evaluation.policies import LanguageModelPolicy
 from trader_pipeline.store import file_sha256
 from trader_pipeline.training.models import ModelParams
 from trader_pipeline.training.tracking import TrackingParams
+from trader_pipeline.training.tracking_address import SQLITE, first_line, masked, mlflow_errors
 
 CHAMPION = "champion"
 """The alias of the version that trades."""
 
-_SQLITE = "sqlite:///"
 _WEIGHTS = "adapter_model.safetensors"
 
 
@@ -128,7 +126,7 @@ def find_champion(tracking: TrackingParams) -> Champion | None:
     """
     if not _has_registry(tracking.tracking_uri):
         return None
-    errors = _mlflow_errors()
+    errors = mlflow_errors()
     try:
         client = _client(tracking)
         found = client.search_registered_models(filter_string=f"name = '{tracking.experiment}'")
@@ -140,7 +138,7 @@ def find_champion(tracking: TrackingParams) -> Champion | None:
         uri = tracking.tracking_uri
         mend = "Install that module" if isinstance(error, ImportError) else "Start it"
         raise ChampionError(
-            f"MLflow at {_masked(uri, uri)} does not say who the champion is: {_first_line(error, uri)}."
+            f"MLflow at {masked(uri, uri)} does not say who the champion is: {first_line(error, uri)}."
             f" {mend}, or set MLFLOW_TRACKING_URI to where the registry is; nothing is ticked until then"
         ) from None  # the text of the cause may hold the password
     return Champion(tracking.experiment, str(number), source)
@@ -182,15 +180,15 @@ def _copy(champion: Champion, tracking: TrackingParams, folder: Path) -> None:
             copied = download_artifacts(
                 artifact_uri=champion.source, dst_path=scratch, tracking_uri=tracking.tracking_uri
             )
-        except _mlflow_errors() as error:
+        except mlflow_errors() as error:
             uri = tracking.tracking_uri
             raise ChampionError(
-                f"champion {champion.model_id} cannot be fetched from {_masked(champion.source, uri)}:"
-                f" {_first_line(error, uri)}"
+                f"champion {champion.model_id} cannot be fetched from {masked(champion.source, uri)}:"
+                f" {first_line(error, uri)}"
             ) from None  # the text of the cause may hold the password
         source = next((p.parent for p in sorted(Path(copied).rglob(_WEIGHTS))), None)
         if source is None:
-            place = _masked(champion.source, tracking.tracking_uri)
+            place = masked(champion.source, tracking.tracking_uri)
             raise ChampionError(
                 f"champion {champion.model_id}: {place} holds no {_WEIGHTS}; register the artifact 'adapter'"
                 " of a training run"
@@ -243,39 +241,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _has_registry(tracking_uri: str) -> bool:
-    return not tracking_uri.startswith(_SQLITE) or Path(tracking_uri.removeprefix(_SQLITE)).is_file()
-
-
-def _mlflow_errors() -> tuple[type[Exception], ...]:
-    """What MLflow raises where its server or database cannot be used; sets up how patient it is."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return (MlflowException, SQLAlchemyError, OSError, ImportError)
+    return not tracking_uri.startswith(SQLITE) or Path(tracking_uri.removeprefix(SQLITE)).is_file()
 
 
 def _client(tracking: TrackingParams) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=tracking.tracking_uri)
-
-
-def _masked(text: str, tracking_uri: str) -> str:
-    """The text with `***` for the user and password of `tracking_uri`, and for those of any other address in it."""
-    login = tracking_uri.partition("://")[2].rpartition("@")[0]
-    if login and not login.startswith("/"):  # no path of a file
-        password = login.partition(":")[2]
-        for secret in (login, password, unquote(password)):
-            text = text.replace(secret, "***") if secret else text
-    text = re.sub(r"://[^\s/?#]*@", "://***@", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|token)=)[^&\s'\"]+", r"\1***", text)
-
-
-def _first_line(error: Exception, tracking_uri: str) -> str:
-    lines = _masked(str(error), tracking_uri).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -15,6 +15,7 @@ from trader_pipeline.corpora.labels import split_rows
 from trader_pipeline.corpora.splits import Boundaries, SplitParams
 from trader_pipeline.corpora.steps import LabelledStep, PromptStep, prompt_steps
 from trader_pipeline.evaluation.params import EvaluationParams
+from trader_pipeline.evaluation.parsing import KINDS
 from trader_pipeline.evaluation.policies import Choice
 from trader_pipeline.schema.columns import NO_TRADE
 
@@ -109,6 +110,24 @@ def paired_differences(
             ).ravel()
             for name, value in (*figures, ("low", low), ("high", high)):
                 rows.append((policy, "all", exit_style, f"minus {other}: {name}", value, len(difference)))
+    return pd.DataFrame(rows, columns=["policy", "segment", "exit_style", "metric", "value", "count"])
+
+
+def answer_kinds(policy: str, steps: Sequence[PromptStep], choices: Sequence[Choice]) -> pd.DataFrame:
+    """Share of steps whose free text was read in each way, in the columns of POLICY_METRICS: `free_text_<kind>`.
+
+    Every kind has its row. `free_text_exact` and `free_text_tolerant` gave an answer; the others became NO_TRADE.
+    """
+    frame = pd.DataFrame(
+        [(s.underlying, s.exit_style, c.kind) for s, c in zip(steps, choices, strict=True)],
+        columns=["underlying", "exit_style", "kind"],
+    )
+    rows = []
+    for segment, part in [("all", frame), *((str(u), own) for u, own in frame.groupby("underlying"))]:
+        for exit_style, kinds in part.groupby("exit_style")["kind"]:
+            for kind in KINDS:
+                share = float(kinds.eq(kind).mean())
+                rows.append((policy, segment, exit_style, f"free_text_{kind}", share, len(kinds)))
     return pd.DataFrame(rows, columns=["policy", "segment", "exit_style", "metric", "value", "count"])
 
 

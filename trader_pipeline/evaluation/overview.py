@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from trader_pipeline.evaluation.forgetting import forgetting_sentences
+from trader_pipeline.evaluation.parsing import KINDS
 from trader_pipeline.klines import current_partitions
 from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
     CHAIN_DATASET,
+    FORGETTING,
     MIXED_CORPUS,
     POLICY_METRICS,
     REPLAY_EVALUATIONS,
@@ -47,9 +50,13 @@ def run_overview(store: TableStore, markets: Sequence[str]) -> Overview:
     overview.tables["Loss, nats per token"] = losses(store.read(TRAINING_LOG))
     metrics = store.read(POLICY_METRICS)
     overview.tables["Held-out steps (test split; teacher's answer is the label)"] = held_out_table(metrics)
+    if metrics["metric"].str.startswith("free_text_").any():
+        overview.tables["Free text: share of held-out steps by how it was read"] = free_text_table(metrics)
     if metrics["metric"].str.startswith("book_").any():
         overview.tables["Sequential backtest over the test split, against HODL"] = book_table(metrics)
-    overview.sentences = verdicts(metrics)
+    if store.manifest(FORGETTING):
+        overview.sentences += forgetting_sentences(store.read(FORGETTING))
+    overview.sentences += verdicts(metrics)
     return overview
 
 
@@ -97,6 +104,14 @@ def held_out_table(metrics: pd.DataFrame) -> pd.DataFrame:
     counts = own.groupby(["exit_style", "policy"])["count"].first().rename("steps")
     ordered = table.join(counts).reset_index()
     return ordered.sort_values(["exit_style", "accuracy"], ascending=[True, False], ignore_index=True)
+
+
+def free_text_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Share of steps per policy and kind of text over all underlyings; columns in the parser's order."""
+    own = metrics[metrics["metric"].str.startswith("free_text_") & (metrics["segment"] == "all")]
+    own = own.assign(kind=own["metric"].str.removeprefix("free_text_"))
+    table = own.pivot_table(index=["exit_style", "policy"], columns="kind", values="value")
+    return table[[kind for kind in KINDS if kind in table]].reset_index()
 
 
 def book_table(metrics: pd.DataFrame) -> pd.DataFrame:

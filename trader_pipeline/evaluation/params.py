@@ -1,5 +1,7 @@
 """Settings of the evaluation. Light to import."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -25,6 +27,14 @@ class EvaluationParams(BaseModel):
     bootstrap_block: int = Field(10, ge=1, description="mean block length of the bootstrap, in decisions")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the reported intervals")
     seed: int = Field(11, description="seed of candidate orders, random policy and bootstrap")
+    answering: Literal["score", "generate", "both"] = Field(
+        "score",
+        description="score: the likeliest allowed answer; generate: what the model writes, parsed; both: scored, and"
+        " rows of free text beside it on held-out steps",
+    )
+    max_new_tokens: int = Field(
+        96, ge=1, description="longest free text in tokens; reasons and an answer take about 80"
+    )
 
 
 class ForgettingParams(BaseModel):
@@ -37,3 +47,16 @@ class ForgettingParams(BaseModel):
         ge=0,
         description="most that the loss on stable instructions may rise, in percent of the base model's",
     )
+    max_instructions: int = Field(
+        200, ge=2, description="held-out stable instructions measured; of more, a seeded sample"
+    )
+    compare_unmixed: bool = Field(
+        False,
+        description="also train once without the stable mix, for comparison; about doubles the training time",
+    )
+    batch_size: int = Field(
+        8, ge=1, description="instructions per forward pass; changes figures by rounding alone"
+    )
+    bootstrap_samples: int = Field(2000, ge=100, description="resamples of the instructions for the interval")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the reported interval")
+    seed: int = Field(7, description="seed of the sample of instructions and of the bootstrap")

@@ -1,7 +1,8 @@
 """Trained models as policies: the same prompts as in the corpora, the same `Policy` protocol as the teacher.
 
-Belongs here: from a decision step to a prompt, from scored answers to a choice, and the trivial rules beside them.
-Does not belong here: how an answer is scored (`scoring`), what comes of a choice (`backtest`).
+Belongs here: from a decision step to a prompt, from scored or written answers to a choice, and the trivial rules beside
+them. Does not belong here: how an answer is scored (`scoring`) or written (`free_text`), what comes of a choice
+(`backtest`).
 """
 
 from __future__ import annotations
@@ -17,28 +18,56 @@ from trader_pipeline.corpora.render import (
     PickPrompts,
     PromptStep,
     RenderParams,
+    answer_of,
     build_prompt_step,
     candidate_order,
     prompt_rows_of,
     render_pick,
 )
 from trader_pipeline.datasets.features import market_features, option_features
+from trader_pipeline.evaluation.parsing import Kind, ParsedAnswer
 from trader_pipeline.schema.columns import FEATURES
 
 Scorer = Callable[[list[tuple[str, str]], list[list[str]]], list[np.ndarray]]
 """Prompts (system, user) and their allowed answers, to the answers' log-probabilities."""
+Writer = Callable[[list[tuple[str, str]], list[list[str]]], list[ParsedAnswer]]
+"""Prompts (system, user) and their allowed bare answers, to what a model wrote, as it was read."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a policy answers to a step: an instrument or None, and how sure a model was."""
+    """What a policy answers to a step: an instrument or None, how sure a model was, and how its text was read."""
 
     instrument: str | None
     log_probability: float | None = None
+    kind: Kind | None = None
+
+
+class _PromptedPolicy:
+    """A step is asked about once however often it comes. What asks is in the classes below."""
+
+    slopes: Mapping[tuple[str, pd.Timestamp], float]
+    _kept: dict[tuple, Choice]
+
+    def decide(self, step: DecisionStep) -> str | None:
+        if step.candidates.empty:
+            return None
+        slope = self.slopes.get((step.underlying, step.decision_time))
+        return self.choose([prompt_step_of(step, term_structure_slope=slope)])[0].instrument
+
+    def choose(self, steps: Sequence[PromptStep]) -> list[Choice]:
+        """One choice a step, in order; None where nothing is on offer."""
+        fresh = {_identity(s): s for s in steps if s.candidates and _identity(s) not in self._kept}
+        if fresh:
+            self._kept |= self._ask(list(fresh.values()))
+        return [self._kept.get(_identity(s), Choice(None)) for s in steps]
+
+    def _ask(self, steps: list[PromptStep]) -> dict[tuple, Choice]:
+        raise NotImplementedError
 
 
 @dataclass
-class LanguageModelPolicy:
+class LanguageModelPolicy(_PromptedPolicy):
     """Picks the answer with the highest log-probability, averaged over several orders of the candidates.
 
     The average is over instruments, not over indices, so the order in which candidates are listed cannot
@@ -53,19 +82,6 @@ class LanguageModelPolicy:
     seed: int = 11
     slopes: Mapping[tuple[str, pd.Timestamp], float] = field(default_factory=dict, repr=False)
     _kept: dict[tuple, Choice] = field(default_factory=dict, repr=False)
-
-    def decide(self, step: DecisionStep) -> str | None:
-        if step.candidates.empty:
-            return None
-        slope = self.slopes.get((step.underlying, step.decision_time))
-        return self.choose([prompt_step_of(step, term_structure_slope=slope)])[0].instrument
-
-    def choose(self, steps: Sequence[PromptStep]) -> list[Choice]:
-        """One choice a step, in order; None where nothing is on offer."""
-        fresh = {_identity(s): s for s in steps if s.candidates and _identity(s) not in self._kept}
-        if fresh:
-            self._kept |= self._ask(list(fresh.values()))
-        return [self._kept.get(_identity(s), Choice(None)) for s in steps]
 
     def _ask(self, steps: list[PromptStep]) -> dict[tuple, Choice]:
         rows = prompt_rows_of(steps)
@@ -84,6 +100,33 @@ class LanguageModelPolicy:
     def _best(self, total: dict[str | None, float]) -> Choice:
         best = max(total, key=total.__getitem__)
         return Choice(best, total[best] / self.shuffles)
+
+
+@dataclass
+class FreeTextPolicy(_PromptedPolicy):
+    """Lets the model write, and takes the answer its text gives; a text that is refused is NO_TRADE.
+
+    The candidates are listed in one order: an answer is one text, and an average over several would hide its errors.
+    """
+
+    name: str
+    writer: Writer
+    render: RenderParams
+    seed: int = 11
+    slopes: Mapping[tuple[str, pd.Timestamp], float] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple, Choice] = field(default_factory=dict, repr=False)
+
+    def _ask(self, steps: list[PromptStep]) -> dict[tuple, Choice]:
+        asked = render_pick(prompt_rows_of(steps), self.render, seed=self.seed)
+        prompts = list(zip(asked.system.to_pylist(), asked.user.to_pylist(), strict=True))
+        allowed = [[answer_of(turn) for turn in turns] for turns in asked.answers.to_pylist()]
+        written = self.writer(prompts, allowed)
+        return {
+            key: Choice(
+                dict(zip(answers, instruments, strict=False)).get(parsed.answer or ""), kind=parsed.kind
+            )
+            for (key, instruments), answers, parsed in zip(_listed([asked]), allowed, written, strict=True)
+        }
 
 
 def _listed(asked: Sequence[PickPrompts]) -> Iterator[tuple[tuple, list[str]]]:

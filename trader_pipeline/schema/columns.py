@@ -365,6 +365,23 @@ _TRAINING = _columns(
     C("learning_rate", "float64", "learning rate at the step; null for validation", minimum=0, nullable=True),
 )
 
+_FORGETTING = _columns(
+    C("model", "string", "base model, adapter, or the adapter trained without the stable mix"),
+    C("instructions", "int64", "held-out stable instructions that the figures stand on", minimum=1),
+    C("answer_tokens", "int64", "tokens of their answers, ends of turn included", minimum=1),
+    C("loss_change_pct", "float64", "the loss against the base model's; null for that itself", "%"),
+    C("change_low_pct", "float64", "lower end of the paired bootstrap interval of loss_change_pct", "%"),
+    C("change_high_pct", "float64", "upper end of the paired bootstrap interval of loss_change_pct", "%"),
+    C(
+        "exact_share",
+        "float64",
+        "share of instructions whose whole answer and end of turn greedy decoding would give",
+        minimum=0,
+        maximum=1,
+    ),
+    C("budget_pct", "float64", "most that loss_change_pct may be", "%", minimum=0),
+)
+
 _EVALUATION = _columns(
     C("policy", "string", "who decided"),
     C("choice", "string", "instrument chosen, or NO_TRADE"),
@@ -392,6 +409,6 @@ _EVALUATION = _columns(
 
 _GROUPS = (
     _CANDLES, _GAPS, _REGIMES, _OPTIONS, _BACKTEST, FEATURES, RECORDED_FEATURES, OPTION_FEATURES, _PAPER, _CORPORA,
-    _TRAINING, _EVALUATION,
+    _TRAINING, _FORGETTING, _EVALUATION,
 )  # fmt: skip
 COLUMNS: dict[str, Column] = _columns(*(column for group in _GROUPS for column in group.values()))

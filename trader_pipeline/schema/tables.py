@@ -251,6 +251,16 @@ TRAINING_LOG = Table(
     ("split", "step"),
     _pick("split", "step", "loss", "learning_rate"),
 )
+FORGETTING = Table(
+    "forgetting",
+    "training",
+    "Loss and exact answers on held-out stable instructions, before and after fine-tuning.",
+    ("model",),
+    _pick(
+        "model", "step?", "instructions", "answer_tokens", "loss", "loss_change_pct?", "change_low_pct?",
+        "change_high_pct?", "exact_share", "budget_pct",
+    ),
+)  # fmt: skip
 POLICY_DECISIONS = Table(
     "policy_decisions",
     "evaluation",
@@ -282,6 +292,6 @@ TABLES: tuple[Table, ...] = (
     OPTION_CHAIN, BACKTEST_STEPS, BACKTEST_LEGS, CANDIDATE_OUTCOMES,
     CHAIN_DATASET, CANDIDATE_DATASET, PAPER_REPLAY, REPLAY_EVALUATIONS, LIVE_TRADES, LIVE_EVALUATIONS,
     TRADE_OR_SKIP_CORPUS, PICK_CANDIDATE_CORPUS, REPLAY_CORPUS, TRADE_REVIEW_CORPUS, PREFERENCE_CORPUS,
-    STABLE_CORPUS, MIXED_CORPUS, TRAINING_LOG,
+    STABLE_CORPUS, MIXED_CORPUS, TRAINING_LOG, FORGETTING,
     POLICY_DECISIONS, POLICY_METRICS, POLICY_EQUITY,
 )  # fmt: skip

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from trader_pipeline.training import packed_attention
+from trader_pipeline.training.lora_linear import round_once
 from trader_pipeline.training.models import ModelError
-
-IGNORED = -100
+from trader_pipeline.training.packing import IGNORED, pack_batch, packs
 
 
 class WeightedCollator(DataCollatorForLanguageModeling):
@@ -35,21 +37,40 @@ class CompletionTrainer(SFTTrainer):
     cross-entropy of its n labels. Equal weights drop out. The validation loss is the same over all validation records.
 
     The stock trainer knows no weights, projects every position off GPUs, and trains whatever the chat template writes
-    after the end of turn (a newline), which no generated answer ever needs.
+    after the end of turn (a newline), which no generated answer ever needs. How the time is saved, and that nothing
+    else changes, is in docs/training-speed.md.
     """
 
     def __init__(
-        self, *args: Any, processing_class: Any, answers: set[str] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        processing_class: Any,
+        answers: set[str] | None = None,
+        focal_gamma: float = 0.0,
+        share_prefix: bool = True,
+        **kwargs: Any,
     ) -> None:
-        """`answers`: every answer of the corpus; the mask of the first batch trained on is checked against them."""
+        """
+        Args:
+            answers: every answer of the corpus; the mask of the first batch trained on is checked against them.
+            focal_gamma: training scales each label's cross-entropy by (1 - p) ** gamma, p being the label's probability
+                (focal loss, Lin et al. 2017: gradients flow through the factor too). Validation stays plain.
+            share_prefix: the beginning that all records of a batch share is computed once, where rows are packed.
+        """
         collator = WeightedCollator(pad_token_id=processing_class.pad_token_id)
         super().__init__(*args, processing_class=processing_class, data_collator=collator, **kwargs)
         self._unchecked_answers = answers
+        self.focal_gamma, self.share_prefix = focal_gamma, share_prefix
         self.training_seconds = 0.0
         rows = self.eval_dataset
         counts = [sum(label != IGNORED for label in labels) for labels in rows["labels"]]
         weighted = sum(n * w for n, w in zip(counts, rows["weight"], strict=True))
         self._eval_labels_per_row = weighted / len(rows)
+        round_once(self.model)
+        base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        self.packed = packs(base)
+        if self.packed:
+            base.set_attn_implementation(packed_attention.NAME)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_dataset(dataset, processing_class, *args, **kwargs)
@@ -67,34 +88,71 @@ class CompletionTrainer(SFTTrainer):
             self._signature_columns.append("weight")
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
-        """What the losses of one optimiser step's batches are divided by: their weighted labels together."""
-        return torch.stack([weighted_labels(batch) for batch in batch_samples]).sum().to(device)
+        """What the losses of one optimiser step's batches are divided by: their weighted labels, of all processes."""
+        count = torch.stack([weighted_labels(batch) for batch in batch_samples]).sum().to(device)
+        return self.accelerator.gather(count).sum() if self._shares_count else count
+
+    @property
+    def _shares_count(self) -> bool:
+        return self.args.average_tokens_across_devices and self.accelerator.num_processes > 1
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Weighted mean cross-entropy over the batch's labels; with equal weights the stock trainer's up to rounding.
-
-        Batches are padded on the right, so under a causal mask no label can see padding: no attention mask is needed.
-        """
-        following = inputs["labels"][:, 1:]
-        labelled = (following != IGNORED).any(dim=0).nonzero().squeeze(1)
-        outputs = model(input_ids=inputs["input_ids"], use_cache=False, logits_to_keep=labelled)
-        targets = following[:, labelled]
-        losses = cross_entropy(  # 0 where ignored
-            outputs.logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-        ).view_as(targets)
-        total = (losses.sum(dim=1) * inputs["weight"]).sum()
-        count = weighted_labels(inputs) if num_items_in_batch is None else num_items_in_batch
+        """Weighted mean cross-entropy over the batch's labels; with equal weights the stock trainer's."""
+        outputs, logits, targets, record = self._label_logits(model, inputs)
+        losses = cross_entropy(logits.float(), targets, reduction="none")
+        if self.focal_gamma and self.model.training:
+            # Where p is 1 the factor's slope has no bound for gamma < 1; a loss that small needs none.
+            losses = losses * (-torch.expm1(-losses)).clamp_min(1e-6) ** self.focal_gamma
+        total = (losses * inputs["weight"][record]).sum()
+        loss = total / (weighted_labels(inputs) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is not None and self._shares_count:
+            loss = (
+                loss * self.accelerator.num_processes
+            )  # the gradients' mean over the processes divides by it
         if self.model.training:
-            self._total_train_tokens += int(inputs["attention_mask"].sum())
-        return (total / count, outputs) if return_outputs else total / count
+            self._count_tokens(inputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def _label_logits(
+        self, model: Any, inputs: dict[str, Any]
+    ) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The model's outputs; per label its logits (labels, vocabulary), the label, and its row in the batch."""
+        if self.packed:
+            row = pack_batch(inputs, share_prefix=self.share_prefix)
+            outputs = model(**row.model_inputs(), use_cache=False)
+            return outputs, outputs.logits[0], row.targets, row.record
+        # Batches are padded on the right, so under a causal mask no label can see padding: no attention mask is needed.
+        following = inputs["labels"][:, 1:]
+        columns = (following != IGNORED).any(dim=0).nonzero().squeeze(1)
+        outputs = model(input_ids=inputs["input_ids"], use_cache=False, logits_to_keep=columns)
+        targets = following[:, columns]
+        record, column = (targets != IGNORED).nonzero(as_tuple=True)
+        return outputs, outputs.logits[record, column], targets[record, column], record
+
+    def _count_tokens(self, inputs: dict[str, Any]) -> None:
+        tokens = inputs["attention_mask"].sum()
+        self._total_train_tokens += int(self.accelerator.gather(tokens).sum())
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]  # TRL's name, logged with the loss
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Weigh each batch by its labels, so that the trainer's mean over rows becomes the mean over labels."""
+        inputs = self._without_repeats(inputs)
         loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
         labels_per_row = weighted_labels(inputs) / len(inputs["labels"])
         return loss * labels_per_row / self._eval_labels_per_row, logits, labels
+
+    def _without_repeats(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Rows that count: accelerate fills the last batches of several processes up with rows seen before.
+
+        The trainer keeps the losses of as many rows as there are: a process left with none computes one for nothing.
+        """
+        state, size = self.accelerator.gradient_state, len(inputs["labels"])
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return inputs
+        rows = min(size, max(1, state.remainder - self.accelerator.process_index * size))
+        return {name: values[:rows] for name, values in inputs.items()}
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Check the first batch's mask; time forward and backward passes alone, without validation and checkpoints."""

@@ -1,37 +1,58 @@
 """LoRA fine-tuning of a causal language model on chat records: check, wrap, train, save, record.
 
-Belongs here: the one training entry and its settings, named as TRL and PEFT name them. Does not belong here: what the
-records say (`corpora`), how a model is loaded (`models`), what the adapter is worth (`evaluation`).
+Belongs here: the one training entry, top to bottom, for both objectives. Does not belong here: what the records say
+(`corpora`), how a model is loaded (`models`), how a killed training goes on (`resuming`), what the adapter is worth
+(`evaluation`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from trader_pipeline.training.adapter_files import replace_folder, write_adapter, write_manifest
+from trader_pipeline.training.adapter_files import (
+    adapter_sha256,
+    load_start,
+    own_settings,
+    replace_folder,
+    write_adapter,
+    write_manifest,
+)
+from trader_pipeline.training.checkpoints import last_good
+from trader_pipeline.training.launch import is_main_process
 from trader_pipeline.training.loss_log import log_rows, training_log
-from trader_pipeline.training.models import ModelParams, load_base_model, resolved_dtype
+from trader_pipeline.training.memory import memory_given_back
+from trader_pipeline.training.models import ModelParams, check_positions, load_base_model
 from trader_pipeline.training.params import FinetuneParams
-from trader_pipeline.training.records import chat_records, check_audit, check_encodings, check_records
+from trader_pipeline.training.processes import from_main_process, wait_for_all
+from trader_pipeline.training.provenance import Origin, record_order_hash
+from trader_pipeline.training.records import (
+    chat_records,
+    check_audit,
+    check_encodings,
+    check_records,
+    example_requests,
+)
 from trader_pipeline.training.tracking import TrackedRun, TrackingParams, track_run
+from trader_pipeline.training.trainer_settings import lora_config, training_arguments
+from trader_pipeline.training.work_folder import WorkFolder, work_folder
 
 if TYPE_CHECKING:
     from trader_pipeline.corpora.audit import AuditReport
+    from trader_pipeline.training.logged_model import RegisteredVersion
 
 
 @dataclass(frozen=True)
 class AdapterResult:
-    """What one training run left behind. Losses in nats per token; `val_loss` is the best, the adapter's own."""
+    """What one training run left behind. Losses in nats per token (dpo: per pair); `val_loss` is the adapter's own.
+
+    `tokens_per_second` is of the steps that this process trained, 0 where it had only to save.
+    """
 
     adapter_dir: Path
     log: pd.DataFrame
@@ -41,58 +62,10 @@ class AdapterResult:
     mlflow_run_url: str | None
     adapter_hash: str
     tokens_per_second: float
+    registered: RegisteredVersion | None = None
 
 
-@contextmanager
-def _memory_given_back() -> Iterator[None]:
-    """Return what training took: else the process keeps some GB in pieces, and whatever comes next adds to them."""
-    try:
-        yield
-    finally:
-        gc.collect()
-        if sys.platform == "linux":
-            with suppress(OSError, AttributeError):  # another C library than glibc has no such call
-                ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """What an adapter comes from, for its manifest and MLflow."""
-
-    corpus_hash: str
-    audit: AuditReport
-    model_params: ModelParams
-    params: FinetuneParams
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        own = {
-            "corpus_hash": self.corpus_hash,
-            "audit_hash": self.audit.corpus_hash,
-            "audit_passed": self.audit.passed,
-        }
-        return {**self.model_params.model_dump(), **self.params.model_dump(), **own}
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        audit = self.audit
-        return {
-            "corpus_hash": self.corpus_hash,
-            "audit": {
-                "corpus_hash": audit.corpus_hash,
-                "passed": audit.passed,
-                "figures": dict(audit.figures),
-                "bounds": dict(audit.bounds),
-                "loosened": list(audit.loosened),
-                "unchecked": list(audit.unchecked),
-            },
-            "model": self.model_params.model_dump(),
-            "dtype": resolved_dtype(self.model_params.dtype),
-            "params": self.params.model_dump(),
-        }
-
-
-@_memory_given_back()
+@memory_given_back()
 def train_adapter(
     corpus: pd.DataFrame,
     *,
@@ -102,178 +75,219 @@ def train_adapter(
     output_dir: Path | str,
     tracking: TrackingParams | None = None,
     run_tags: Mapping[str, str] | None = None,
+    work_dir: Path | None = None,
+    start_from: Path | None = None,
+    fresh: bool = False,
 ) -> AdapterResult:
     """Fine-tune a LoRA adapter on the corpus' `train` rows, stopping early on its `val` rows; save it in `output_dir`.
 
     The loss covers the answer and its end of turn, nothing else: checked on every record and, as the trainer built
     it, on the real first batch. `output_dir` appears complete or not at all, and replaces an earlier adapter there.
 
+    A training that was killed goes on by itself from its last good checkpoint when the same is asked for again (same
+    records in the same order, model, settings and adapter to start from), and ends with the same bytes.
+
     Args:
         corpus: columns split, kind, system, user, assistant, and weight where records do not count alike (else 1);
-            rows of other splits are not read.
+            rows of other splits are not read. Objective dpo: chosen_answer and rejected_answer instead of assistant.
         audit: the passed audit of exactly these records.
         tracking: where to record the run in MLflow; None records nothing.
         run_tags: tags of the MLflow run, e.g. the Dagster run's id.
+        work_dir: where unfinished trainings lie, on the disk of `output_dir`; default `.NAME.training` beside it.
+        start_from: folder of an adapter to go on from, whose rank and layers are kept; dpo needs one.
+        fresh: discard what an earlier, unfinished training of the same left.
 
     Raises:
         CorpusError: no train or val rows, a hindsight record, a weight that is none, an audit that did not pass or is
             of other records, or a record longer than `max_length`.
-        ModelError: the model cannot be used, or the mask is wrong.
+        ModelError: the model or the adapter to start from cannot be used, or the mask is wrong.
+        CheckpointError: a checkpoint or the adapter cannot be written, as on a full disk; earlier ones are kept.
+        TrainingInUseError: the same training runs already.
     """
-    check_records(corpus)
-    origin = _Origin(
-        check_audit(corpus, audit, allow_loose=params.allow_loose_audit), audit, model_params, params
-    )
-    with _tracked(origin, tracking, run_tags) as tracked:
-        model, tokenizer = load_base_model(model_params)
-        check_encodings(corpus, tokenizer, max_length=params.max_length)
-        if tracked is not None:
-            tracked.log_params(origin.parameters)
-            tracked.log_corpus(origin.corpus_hash)
-            tracked.log_summary({f"audit/{name}": figure for name, figure in audit.figures.items()})
-        destination = Path(output_dir)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
-            bf16 = resolved_dtype(model_params.dtype) == "bfloat16"
-            args = _sft_config(params, Path(scratch) / "checkpoints", bf16=bf16)
-            trainer = _build_trainer(corpus, model, tokenizer, params, args, tracked)
-            return _train_and_save(trainer, tokenizer, origin, destination, Path(scratch), tracked)
+    _check(corpus, params, start_from)
+    corpus_hash = check_audit(corpus, audit, allow_loose=params.allow_loose_audit)
+    if start_from is not None:
+        params = params.model_copy(update=own_settings(start_from, model_params))
+    start_hash = adapter_sha256(start_from) if start_from is not None else None
+    origin = Origin(corpus_hash, record_order_hash(corpus), audit, model_params, params, start_hash)
+    destination = Path(output_dir)
+    root = work_dir or destination.with_name(f".{destination.name}.training")
+    with (
+        work_folder(root, origin.identity, fresh=fresh) as work,
+        _tracked(origin, work, tracking, run_tags) as tracked,
+    ):
+        trainer = _build_trainer(corpus, origin, work, start_from, tracked)
+        return _train_and_save(trainer, origin, work, destination, tracked, example_requests(corpus))
 
 
+def _check(corpus: pd.DataFrame, params: FinetuneParams, start_from: Path | None) -> None:
+    if params.objective == "sft":
+        check_records(corpus)
+        return
+    from trader_pipeline.training.preferences import check_preferences
+
+    if start_from is None:
+        raise ValueError(
+            "objective dpo goes on from an adapter: name one (--adapter), trained with objective sft"
+        )
+    check_preferences(corpus)
+
+
+@contextmanager
 def _tracked(
-    origin: _Origin, tracking: TrackingParams | None, run_tags: Mapping[str, str] | None
-) -> AbstractContextManager[TrackedRun | None]:
-    if tracking is None:
-        return nullcontext(None)
-    return track_run(
+    origin: Origin, work: WorkFolder, tracking: TrackingParams | None, run_tags: Mapping[str, str] | None
+) -> Iterator[TrackedRun | None]:
+    """The MLflow run of the main process, the same one for a training that goes on; None where nothing is tracked."""
+    if tracking is None or not is_main_process():
+        yield None
+        return
+    with track_run(
         tracking,
         run_name=f"lora-{origin.model_params.model_name}",
         tags={"corpus_hash": origin.corpus_hash, **(run_tags or {})},
+        resume_run_id=work.mlflow_run(tracking.tracking_uri),
+    ) as tracked:
+        work.note_mlflow_run(tracking.tracking_uri, tracked.run_id)
+        tracked.log_params(origin.parameters)
+        tracked.log_corpus(origin.corpus_hash)
+        tracked.log_summary({f"audit/{name}": figure for name, figure in origin.audit.figures.items()})
+        yield tracked
+
+
+def _build_trainer(
+    corpus: pd.DataFrame,
+    origin: Origin,
+    work: WorkFolder,
+    start_from: Path | None,
+    tracked: TrackedRun | None,
+) -> Any:
+    """The objective's trainer over model and records, all checks of tokens passed."""
+    from transformers import EarlyStoppingCallback, PrinterCallback
+
+    from trader_pipeline.training.completion_trainer import LastStepCallback
+    from trader_pipeline.training.progress import ProgressCallback
+    from trader_pipeline.training.resuming import KeepBestCallback, make_resumable
+    from trader_pipeline.training.step_rows import StepRowsCallback
+
+    params = origin.params
+    model, tokenizer = load_base_model(origin.model_params, for_training=True)
+    check_positions(model, params.max_length)
+    if start_from is not None:
+        model = load_start(model, start_from)
+    args = training_arguments(
+        params, origin.model_params, work.checkpoints, model_size=model.num_parameters()
     )
+    callbacks = [
+        EarlyStoppingCallback(params.early_stopping_patience),
+        LastStepCallback(),
+        KeepBestCallback(),
+        ProgressCallback(),
+    ]
+    if tracked is not None:
+        callbacks.append(StepRowsCallback(tracked.log_rows))
+    build = _answer_trainer if params.objective == "sft" else _preference_trainer
+    trainer = build(corpus, model, tokenizer, params, args, callbacks)
+    # A GPU a process: transformers would else split each batch over all GPUs, without its records' weights.
+    trainer.args._n_gpu = min(1, trainer.args.n_gpu)
+    trainer.remove_callback(PrinterCallback)
+    make_resumable(trainer)
+    return trainer
+
+
+def _answer_trainer(
+    corpus: pd.DataFrame, model: Any, tokenizer: Any, params: FinetuneParams, args: Any, callbacks: list[Any]
+) -> Any:
+    from datasets import Dataset, disable_progress_bars
+    from peft import PeftModel
+    from trl import SFTConfig
+
+    from trader_pipeline.training.answer_weights import balanced_weights
+    from trader_pipeline.training.completion_trainer import CompletionTrainer
+
+    check_encodings(corpus, tokenizer, max_length=params.max_length)
+    if params.class_weights == "balanced":
+        corpus = balanced_weights(corpus)
+    disable_progress_bars()  # of the tokenising, which takes moments; training has its own
+    return CompletionTrainer(
+        model=model,
+        args=SFTConfig(**args, max_length=params.max_length),
+        train_dataset=Dataset.from_list(chat_records(corpus, "train")),
+        eval_dataset=Dataset.from_list(chat_records(corpus, "val")),
+        processing_class=tokenizer,
+        peft_config=None if isinstance(model, PeftModel) else lora_config(params),
+        callbacks=callbacks,
+        answers=set(corpus["assistant"]),
+        focal_gamma=params.focal_gamma,
+        share_prefix=params.share_prefix,
+    )
+
+
+def _preference_trainer(
+    corpus: pd.DataFrame, model: Any, tokenizer: Any, params: FinetuneParams, args: Any, callbacks: list[Any]
+) -> Any:
+    from trader_pipeline.training.preferences import build_preference_trainer, check_preference_encodings
+
+    check_preference_encodings(corpus, tokenizer, max_length=params.max_length)
+    return build_preference_trainer(corpus, model, tokenizer, params=params, args=args, callbacks=callbacks)
 
 
 def _train_and_save(
     trainer: Any,
-    tokenizer: Any,
-    origin: _Origin,
+    origin: Origin,
+    work: WorkFolder,
     destination: Path,
-    scratch: Path,
     tracked: TrackedRun | None,
+    example: pd.DataFrame,
 ) -> AdapterResult:
-    output = trainer.train()
+    from trader_pipeline.training.resuming import train_from, writing
+
+    train_from(trainer, from_main_process(last_good(work.checkpoints) if is_main_process() else None))
+    wait_for_all()  # the others read the best checkpoint, too, before the main process removes it
     log = training_log(trainer.state.log_history)
-    losses = {"train_loss": float(output.training_loss), "val_loss": float(trainer.state.best_metric)}
-    folder = scratch / "adapter"
-    adapter_hash = write_adapter(trainer.model, tokenizer, folder)
-    manifest = {
-        **origin.manifest,
-        **losses,
-        "val_loss_before": float(log.query("split == 'val'")["loss"].iloc[0]),
-        "best_step": int(trainer.state.best_global_step),
-        "steps": int(trainer.state.global_step),
-        "adapter_sha256": adapter_hash,
+    losses = {
+        "train_loss": float(log.query("split == 'train'")["loss"].mean()),
+        "val_loss": float(trainer.state.best_metric),
     }
-    write_manifest(folder, manifest)
-    speed = trainer.trained_tokens / trainer.training_seconds
-    if tracked is not None:
-        tracked.log_loss_curve(log)
-        tracked.log_summary(
-            {
-                "best_val_loss": losses["val_loss"],
-                "mean_train_loss": losses["train_loss"],
-                "tokens_per_second": speed,
-            }
-        )
-        tracked.log_folder(folder, "adapter")
-    replace_folder(folder, destination)
+    speed = trainer.trained_tokens / trainer.training_seconds if trainer.training_seconds else 0.0
+    registered = None
+    if is_main_process():
+        with writing(work.adapter, kept=work.checkpoints):
+            _write(trainer, origin, losses | _steps(trainer, log), work.adapter)
+        if tracked is not None:
+            figures = losses | ({"mean_tokens_per_second": speed} if speed else {})
+            tracked.log_rows(log_rows(trainer.state.log_history))  # a kill took those not yet written
+            _record(tracked, log, figures)
+            registered = tracked.log_model(work.adapter, model_params=origin.model_params, example=example)
+            if registered is None:
+                tracked.log_folder(work.adapter, "adapter")  # a registered version holds it already
+        replace_folder(work.adapter, destination)
+    wait_for_all()
     return AdapterResult(
         adapter_dir=destination,
         log=log,
         **losses,
         mlflow_run_id=None if tracked is None else tracked.run_id,
         mlflow_run_url=None if tracked is None else tracked.url,
-        adapter_hash=adapter_hash,
+        adapter_hash=adapter_sha256(destination),
         tokens_per_second=speed,
+        registered=registered,
     )
 
 
-def _build_trainer(
-    corpus: pd.DataFrame,
-    model: Any,
-    tokenizer: Any,
-    params: FinetuneParams,
-    args: Any,
-    tracked: TrackedRun | None,
-) -> Any:
-    from datasets import Dataset, disable_progress_bars
-    from transformers import EarlyStoppingCallback
-
-    from trader_pipeline.training.completion_trainer import (
-        CompletionTrainer,
-        LastStepCallback,
-        LogRowCallback,
-    )
-
-    disable_progress_bars()  # of the tokenising, which takes moments; training has its own
-    callbacks: list[Any] = [EarlyStoppingCallback(params.early_stopping_patience), LastStepCallback()]
-    if tracked is not None:
-        callbacks.append(LogRowCallback(lambda entry: tracked.log_rows(log_rows([entry]))))
-    return CompletionTrainer(
-        model=model,
-        args=args,
-        train_dataset=Dataset.from_list(chat_records(corpus, "train")),
-        eval_dataset=Dataset.from_list(chat_records(corpus, "val")),
-        processing_class=tokenizer,
-        peft_config=_lora_config(params),
-        callbacks=callbacks,
-        answers=set(corpus["assistant"]),
-    )
+def _write(trainer: Any, origin: Origin, figures: Mapping[str, Any], folder: Path) -> None:
+    digest = write_adapter(trainer.model, trainer.processing_class, folder)
+    write_manifest(folder, {**origin.manifest, **figures, "adapter_sha256": digest})
 
 
-def _lora_config(params: FinetuneParams) -> Any:
-    from peft import LoraConfig
-
-    modules = params.target_modules
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=params.r,
-        lora_alpha=params.lora_alpha,
-        lora_dropout=params.lora_dropout,
-        target_modules=modules if isinstance(modules, str) else list(modules),
-    )
+def _record(tracked: TrackedRun, log: pd.DataFrame, figures: Mapping[str, float]) -> None:
+    names = {"val_loss": "best_val_loss", "train_loss": "mean_train_loss"}
+    tracked.log_loss_curve(log)
+    tracked.log_summary({names.get(name, name): value for name, value in figures.items()})
 
 
-def _sft_config(params: FinetuneParams, folder: Path, *, bf16: bool) -> Any:
-    import torch
-    from trl import SFTConfig
-
-    lora = {
-        "r",
-        "lora_alpha",
-        "lora_dropout",
-        "target_modules",
-        "early_stopping_patience",
-        "allow_loose_audit",
+def _steps(trainer: Any, log: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "val_loss_before": float(log.query("split == 'val'")["loss"].iloc[0]),
+        "best_step": int(trainer.state.best_global_step),
+        "steps": int(trainer.state.global_step),
     }
-    return SFTConfig(
-        **params.model_dump(exclude=lora),
-        output_dir=str(folder),
-        train_sampling_strategy="group_by_length",
-        logging_steps=1,
-        eval_strategy="steps",
-        eval_on_start=True,
-        save_strategy="steps",
-        save_steps=params.eval_steps,
-        save_only_model=True,
-        save_total_limit=1,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        gradient_checkpointing=False,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=bf16,  # matrix products alone: the weights stay float32
-        report_to=[],
-        disable_tqdm=not sys.stderr.isatty(),  # a bar on a terminal, a line a step in a log
-        push_to_hub=False,
-        dataloader_pin_memory=False,
-    )

@@ -11,6 +11,8 @@ import pandas as pd
 from trader_pipeline.schema import validate
 from trader_pipeline.schema.tables import TRAINING_LOG
 
+_OF_A_STEP = ("learning_rate", "grad_norm", "tokens_per_second")
+
 
 def training_log(history: list[dict[str, Any]]) -> pd.DataFrame:
     """The trainer's history as a TRAINING_LOG frame."""
@@ -23,13 +25,14 @@ def training_log(history: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def log_rows(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """TRAINING_LOG rows of those entries that hold a loss; the learning rate is null for validation."""
+    """Rows of those entries that hold a loss: split, step, loss, and what else was measured at a training step.
+
+    `learning_rate`, `grad_norm` and `tokens_per_second` are null for validation and where the trainer has them not.
+    """
     rows = []
     for entry in history:
         for split, key in (("train", "loss"), ("val", "eval_loss")):
             if key in entry:
-                rate = entry.get("learning_rate", np.nan)
-                rows.append(
-                    {"split": split, "step": entry["step"], "loss": entry[key], "learning_rate": rate}
-                )
+                more = {name: entry.get(name, np.nan) if split == "train" else np.nan for name in _OF_A_STEP}
+                rows.append({"split": split, "step": entry["step"], "loss": entry[key], **more})
     return rows

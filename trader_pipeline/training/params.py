@@ -5,7 +5,7 @@ Belongs here: what a user may set. Does not belong here: which of it TRL, PEFT o
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class FinetuneParams(BaseModel):
@@ -55,3 +55,50 @@ class FinetuneParams(BaseModel):
         description="train although the corpus was audited with looser settings than the defaults, for ablations",
     )
     seed: int = Field(default=0, ge=0, description="seed of LoRA's start, of the record order and of dropout")
+    objective: Literal["sft", "dpo"] = Field(
+        default="sft",
+        description="sft: answers alone; dpo: pairs of answers, on from an adapter, with about a tenth of sft's"
+        " learning_rate (1e-5)",
+    )
+    beta: float = Field(
+        default=0.1, gt=0, description="dpo: how firmly the model is held to the adapter that it goes on from"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none",
+        description="sft: balanced gives each answer of a kind the same total weight; free answers keep theirs",
+    )
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        default="auto",
+        description="compute activations again in the backward pass, to save memory; auto: for models of 1 billion"
+        " parameters or more on a GPU",
+    )
+    focal_gamma: float = Field(
+        default=0.0, ge=0, description="sft: focal loss, labels count by (1 - p) to this power; 0: plain loss"
+    )
+    share_prefix: bool = Field(
+        default=True,
+        description="sft: compute what all records of a batch begin with once; changes no loss",
+    )
+    save_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="optimiser steps between checkpoints, a multiple of eval_steps; null: eval_steps. The best step is"
+        " kept besides",
+    )
+
+    @model_validator(mode="after")
+    def _checkpoints_follow_a_validation(self) -> "FinetuneParams":
+        if self.save_steps is not None and self.save_steps % self.eval_steps:
+            nearest = max(1, round(self.save_steps / self.eval_steps)) * self.eval_steps
+            raise ValueError(
+                f"save_steps {self.save_steps} is no multiple of eval_steps {self.eval_steps}; try {nearest}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_are_not_weighed(self) -> "FinetuneParams":
+        if self.objective == "dpo" and (self.class_weights != "none" or self.focal_gamma):
+            raise ValueError(
+                "objective dpo counts every pair alike: set class_weights to none and focal_gamma to 0"
+            )
+        return self

@@ -63,6 +63,18 @@ def chat_preferences(corpus: pd.DataFrame, split: str) -> list[dict[str, Any]]:
     ]
 
 
+def example_requests(corpus: pd.DataFrame, count: int = 2) -> pd.DataFrame:
+    """The first val records as a served model is asked them: columns system, user, answers (a list to choose from)."""
+    rows = corpus[corpus["split"] == "val"]
+    names = [name for name in ("assistant", "chosen_answer", "rejected_answer") if name in corpus.columns]
+    examples = []
+    for _, row in rows.head(count).iterrows():
+        alike = rows[rows["kind"] == row["kind"]]
+        given = [row[names[0]], *(answer for name in names for answer in alike[name])]
+        examples.append((row["system"], row["user"], list(dict.fromkeys(given))[:5]))
+    return pd.DataFrame(examples, columns=["system", "user", "answers"])
+
+
 def check_records(corpus: pd.DataFrame) -> None:
     """Refuse a corpus without train or val rows, with hindsight lines, an empty answer, or a weight that is none.
 
@@ -71,8 +83,8 @@ def check_records(corpus: pd.DataFrame) -> None:
     """
     if "kind" in corpus.columns and (corpus["kind"] == "preference").any():
         raise CorpusError(
-            "the corpus holds pairs of answers (kind preference); the adapter is trained on single answers:"
-            " give a corpus of another kind"
+            "the corpus holds pairs of answers (kind preference); objective sft trains on single answers:"
+            " give a corpus of another kind, or an adapter to go on from and objective dpo"
         )
     missing = [column for column in _TEXT if column not in corpus.columns]
     if missing:

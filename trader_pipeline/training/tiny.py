@@ -7,12 +7,10 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
+from trader_pipeline.training.chat_templates import CHATML_TEMPLATE
+
 VOCAB_SIZE = 512
 _SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-CHATML_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' "
-    "+ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 # Only shapes the merges: words that occur in prompts become few tokens instead of many bytes.
 _TOKENIZER_TEXT = (
     "system user assistant You decide on covered calls for a holder of one coin.",

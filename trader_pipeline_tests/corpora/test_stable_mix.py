@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from trader_pipeline.corpora.audit.chat_files import UnreadableError
 from trader_pipeline.corpora.hold_out import hold_out_last
 from trader_pipeline.corpora.jsonl import load_corpus_jsonl, write_corpus_jsonl
-from trader_pipeline.corpora.stable import SYSTEM
-from trader_pipeline.corpora.stable_mix import load_stable_file, mix_exactly, stable_count
+from trader_pipeline.corpora.stable import SYSTEM, load_stable_file
+from trader_pipeline.corpora.stable_mix import mix_exactly, stable_count
 from trader_pipeline.corpora.trade_reviews import ReviewParams, build_trade_reviews, verdict_counts
 from trader_pipeline.schema import validate
 from trader_pipeline.schema.tables import MIXED_CORPUS

@@ -42,12 +42,15 @@ GRAPH = {
     "replay_corpus": {"paper_replay", "replay_evaluations", "candidate_dataset"},
     "trade_review_corpus": {"paper_replay", "replay_evaluations", "candidate_dataset"},
     "mixed_corpus": {"stable_corpus", "trade_or_skip_corpus", "pick_candidate_corpus", "replay_corpus"},
-    "lora_adapter": {"mixed_corpus"},
+    "lora_adapter": {"mixed_corpus", "stable_corpus"},
+    "forgetting": {"lora_adapter", "mixed_corpus", "stable_corpus"},
+    "preference_adapter": {"lora_adapter", "preference_corpus"},
     "adapter_evaluation": EVALUATED,
     "policy_decisions": EVALUATED,
     "policy_equity": EVALUATED,
     "run_report": {
-        "adapter_evaluation", "policy_decisions", "policy_equity", "lora_adapter", "mixed_corpus", "paper_replay",
+        "adapter_evaluation", "policy_decisions", "policy_equity", "lora_adapter", "forgetting", "mixed_corpus",
+        "paper_replay",
     },
 }  # fmt: skip
 
@@ -76,7 +79,7 @@ def test_every_asset_has_a_group_a_description_and_table_assets_a_column_schema(
             "klines", "options", "backtest", "datasets", "paper", "corpora", "training", "evaluation",
         }  # fmt: skip
         assert node.description
-        if key.to_user_string() not in ("recordings", "training_exports", "run_report"):
+        if key.to_user_string() not in ("recordings", "training_exports", "preference_adapter", "run_report"):
             assert node.metadata["dagster/column_schema"].columns
 
 
@@ -84,11 +87,14 @@ def test_definitions_validate(definitions):
     dg.Definitions.validate_loadable(definitions)
 
 
-def test_every_check_is_blocking_but_the_warning_of_gaps(definitions):
+def test_every_check_is_blocking_but_the_two_that_warn(definitions):
     graph = definitions.resolve_asset_graph()
     specs = [graph.get_check_spec(k) for k in graph.asset_check_keys]
     assert len(specs) >= 13
-    assert {spec.name for spec in specs if not spec.blocking} == {"no_bar_is_missing"}
+    assert {spec.name for spec in specs if not spec.blocking} == {
+        "no_bar_is_missing",
+        "forgetting_within_budget",
+    }
 
 
 def test_a_coarse_market_reads_its_own_and_the_finest_candles_of_its_window(instance):

@@ -8,6 +8,7 @@ from trader_pipeline.defs.automation import WINDOW_TABLES, nightly_top_up, stale
 from trader_pipeline.defs.run import RunFailedError, run_all
 from trader_pipeline.schema.tables import (
     CANDIDATE_DATASET,
+    FORGETTING,
     KLINES,
     MIXED_CORPUS,
     POLICY_DECISIONS,
@@ -40,7 +41,9 @@ def test_whole_graph_from_candle_file_to_report_then_nothing_then_only_what_chan
     pipeline = make_pipeline()
     first = made(run_all(pipeline, instance))
     assert first[:2] == ["candles of BTC_1h", "candles of BTC_4h"]
-    assert first[-4:] == ["corpora", "fine-tuning the adapter", "evaluating the adapter", "report"]
+    assert first[-5:] == [
+        "corpora", "fine-tuning the adapter", "measuring what the model forgot", "evaluating the adapter", "report",
+    ]  # fmt: skip
     store = pipeline.store
     regimes = store.read(REGIME_WINDOWS)
     closed = regimes.loc[~regimes["provisional"], "regime"].tolist()
@@ -50,6 +53,10 @@ def test_whole_graph_from_candle_file_to_report_then_nothing_then_only_what_chan
     assert sorted(instance.get_dynamic_partitions("regime")) == sorted(closed)
     assert len(store.read(MIXED_CORPUS)) <= 32
     assert {"train", "val"} <= set(store.read(TRAINING_LOG)["split"])
+    assert set(store.read(FORGETTING)["model"]) == {
+        "base model", "adapter", "adapter without the stable mix",
+    }  # fmt: skip
+    assert not (pipeline.folder("training") / ".unmixed").exists()
     policies = set(store.read(POLICY_METRICS)["policy"])
     assert {
         "adapter",

@@ -22,7 +22,7 @@ WINDOW_TABLES = {
     "window_klines", "window_quotes", "option_chain", "backtest_steps", "backtest_legs", "candidate_outcomes",
     "chain_dataset", "candidate_dataset", "paper_replay", "replay_evaluations",
 }  # fmt: skip
-LAST = {"training_log", "policy_metrics", "policy_decisions", "policy_equity"}
+LAST = {"training_log", "forgetting", "policy_metrics", "policy_decisions", "policy_equity"}
 CORPORA = {
     "stable_corpus", "trade_or_skip_corpus", "pick_candidate_corpus", "preference_corpus", "replay_corpus",
     "mixed_corpus", "trade_review_corpus",
@@ -155,13 +155,13 @@ def test_candle_inside_one_window_of_one_coin_touches_that_window_and_what_is_be
     certain, perhaps = told(pipeline)
     # The evaluation rests on the candles themselves, the rest of what follows on what the window comes out as.
     assert certain == CANDLES_OF_ETH | window("ETH_1h", regime) | EVALUATION
-    assert perhaps == CORPORA | {"training_log"}
+    assert perhaps == CORPORA | {"training_log", "forgetting"}
 
     again, titles = made_again(pipeline)
     assert again == certain | perhaps
     assert titles == [
         "candles of ETH_1h", f"ETH_1h {regime}", "exports of ETH_1h", "corpora", "fine-tuning the adapter",
-        "evaluating the adapter", "report",
+        "measuring what the model forgot", "evaluating the adapter", "report",
     ]  # fmt: skip
     assert told(pipeline) == (set(), set())
 
@@ -179,7 +179,7 @@ def test_candle_in_the_warm_up_of_the_first_window_touches_that_window_and_train
 
     certain, perhaps = told(pipeline)
     assert certain == CANDLES_OF_BTC | window("BTC_1h", first["regime"]) | EVALUATION
-    assert perhaps == CORPORA | {"training_log"}
+    assert perhaps == CORPORA | {"training_log", "forgetting"}
 
     # No feature and no outcome rests on it, so the datasets come out the same. A paper trade names the candles that it
     # was replayed on, so the corpora are looked at again; they come out the same too, and the training is left alone.

@@ -20,8 +20,9 @@ from trader_pipeline.evaluation.champion import (
 )
 from trader_pipeline.evaluation.params import EvaluationParams
 from trader_pipeline.training.models import ModelParams
-from trader_pipeline.training.tracking import TrackingParams
+from trader_pipeline.training.tracking import TrackingParams, track_run
 from trader_pipeline_tests.training.corpus_factory import passed_audit, rule_corpus
+from trader_pipeline_tests.training.tiny_adapters import drawn_adapter
 from trader_pipeline_tests.training.tiny_runs import PARAMS, TINY
 
 NAME = "trader-pipeline-tiny"
@@ -46,7 +47,9 @@ def registry(tmp_path_factory):
     from trader_pipeline.training.finetune import train_adapter
 
     folder = tmp_path_factory.mktemp("registry")
-    tracking = TrackingParams(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment=NAME)
+    tracking = TrackingParams(
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment=NAME, register_model=False
+    )
     corpus = rule_corpus()
     trained = train_adapter(
         corpus,
@@ -168,6 +171,23 @@ def test_champion_decides_as_its_adapter_does_and_is_loaded_when_first_asked(pro
     again = run_backtest(**settings, end=start + pd.Timedelta(days=9), policy=own)
     assert result.steps["instrument"].dropna().tolist() == again.steps["instrument"].dropna().tolist()
     assert len(result.steps) > 0
+
+
+@pytest.mark.slow
+def test_version_that_training_registers_becomes_the_champion_by_its_alias(tmp_path):
+    tracking = TrackingParams(
+        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", experiment=NAME, system_metrics=False
+    )
+    adapter = drawn_adapter(tmp_path / "drawn")
+    example = pd.DataFrame({"system": ["s"], "user": ["u"], "answers": [["SELL_CALL", "SKIP"]]})
+    with track_run(tracking, run_name="r", tags={}) as run:
+        version = run.log_model(adapter, model_params=TINY, example=example)
+    assert policy_of(tracking, tmp_path)[1] == "teacher"
+    run.client.set_registered_model_alias(NAME, CHAMPION, version.version)
+    policy, model_id = policy_of(tracking, tmp_path)
+    assert model_id == f"{NAME}/{version.version}"
+    assert {p.name for p in policy.adapter_dir.iterdir()} == {p.name for p in adapter.iterdir()}
+    assert policy.loaded.name == model_id
 
 
 @pytest.mark.slow

@@ -172,15 +172,99 @@ def test_mask_over_the_last_line_of_an_answer_alone_is_wrong(tmp_path):
         check_mask(batch, tokenizer, set(corpus["assistant"]))
 
 
-def _gradient(trainer, *, batches):
+@pytest.mark.parametrize("packed", [True, False])
+def test_padded_and_packed_batches_have_the_stock_trainers_loss_and_gradient(tmp_path, packed):
+    corpus = rule_corpus(8, 4)
+    ours, _ = tiny_trainer(corpus, tmp_path / "ours")
+    assert ours.packed
+    ours.packed = packed
+    stock, _ = tiny_trainer(corpus, tmp_path / "stock", kind=SFTTrainer)
+    expected, expected_loss = _gradient(
+        stock, batches=2, collator=ours.data_collator, rows=ours.train_dataset
+    )
+    actual, loss = _gradient(ours, batches=2)
+    assert loss == pytest.approx(expected_loss, abs=1e-5)
+    assert (actual - expected).norm() < 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss_scales_each_labels_cross_entropy_by_its_formula(tmp_path, gamma):
+    corpus = rule_corpus(8, 4).assign(weight=np.linspace(0.5, 2, 12))
+    trainer, _ = tiny_trainer(corpus, tmp_path)
+    batch = whole_batch(trainer)
+    logits = trainer.model(input_ids=batch["input_ids"]).logits[:, :-1].detach().double()
+    labels, weights = batch["labels"][:, 1:], batch["weight"].double()
+    p = logits.softmax(-1).gather(2, labels.clamp_min(0)[..., None])[..., 0]
+    terms = torch.where(labels != IGNORED, -((1 - p) ** gamma) * p.log(), 0)
+    trainer.focal_gamma = gamma
+    expected = (terms.sum(1) * weights).sum() / ((labels != IGNORED).sum(1) * weights).sum()
+    trainer.model.train()
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected.item(), abs=1e-5)
+    trainer.model.eval()  # validation stays plain, so that losses compare
+    plain = (torch.where(labels != IGNORED, -p.log(), 0).sum(1) * weights).sum()
+    plain = plain / ((labels != IGNORED).sum(1) * weights).sum()
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(plain.item(), abs=1e-5)
+
+
+def test_focal_gradient_flows_through_the_factor_and_is_finite_where_a_label_is_certain(tmp_path):
+    trainer, _ = tiny_trainer(rule_corpus(4, 4), tmp_path)
+    logits = torch.tensor([[3.0, 0.0], [0.0, 0.0], [200.0, 0.0]], requires_grad=True)
+    targets, record = torch.zeros(3, dtype=torch.long), torch.arange(3)
+    trainer._label_logits = lambda model, inputs: (None, logits, targets, record)
+    trainer.focal_gamma = 0.5
+    trainer.model.train()
+    batch = {"weight": torch.ones(3), "attention_mask": torch.ones(3, 1), "labels": torch.zeros(3, 2)}
+    trainer.compute_loss(trainer.model, batch, num_items_in_batch=1).backward()
+    p = logits.detach().softmax(-1)[:2, 0].double()
+    # d/dp of -(1 - p)^g log p, times dp/dlogit = p (1 - p)
+    slope = 0.5 * (1 - p) ** -0.5 * p.log() - (1 - p) ** 0.5 / p
+    assert logits.grad[:2, 0].tolist() == pytest.approx((slope * p * (1 - p)).tolist(), abs=1e-6)
+    assert logits.grad[2].abs().max() < 1e-6
+
+
+def test_shared_beginning_changes_no_run(tmp_path):
+    corpus = rule_corpus(16, 4)
+    shared = train_tiny(corpus, tmp_path / "shared", max_steps=3)
+    apart = train_tiny(corpus, tmp_path / "apart", max_steps=3, share_prefix=False)
+    assert shared.adapter_hash != apart.adapter_hash  # else nothing was shared: rounding differs
+    assert shared.log["loss"].tolist() == pytest.approx(apart.log["loss"].tolist(), abs=1e-4)
+
+
+def test_tokens_are_logged_without_padding_under_trls_name(tmp_path):
+    corpus = rule_corpus(8, 4)
+    trainer, _ = tiny_trainer(corpus, tmp_path, max_steps=1, gradient_accumulation_steps=2)
+    trainer.train()
+    logged = [entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry]
+    assert logged == [sum(len(row["input_ids"]) for row in trainer.train_dataset)]
+    assert trainer.trained_tokens == logged[0]
+
+
+def test_loss_is_divided_by_the_labels_of_all_processes(tmp_path, monkeypatch):
+    trainer, _ = tiny_trainer(rule_corpus(8, 4), tmp_path)
+    batch = whole_batch(trainer)
+    alone = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
+    plain = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=alone).item()
+    monkeypatch.setattr(type(trainer.accelerator), "num_processes", property(lambda self: 2))
+    monkeypatch.setattr(trainer.accelerator, "gather", lambda count: torch.stack([count, 3 * count]))
+    both = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
+    assert both == 4 * alone
+    # The processes' gradients are averaged, so each gives twice its part of the sum.
+    loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=both).item()
+    assert loss == pytest.approx(plain / 4 * 2, rel=1e-5)
+
+
+def _gradient(trainer, *, batches, collator=None, rows=None):
     """All adapter weights' gradients over the training records, and their loss, as one optimiser step sees them."""
     torch.manual_seed(0)
     weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     for weight in weights:  # a fresh adapter has zeros, behind which half of the gradients are zero too
         weight.data.normal_(0, 0.05)
-    rows = list(trainer.train_dataset)
-    inputs = [trainer.data_collator(rows[start::batches]) for start in range(batches)]
+    rows = list(rows or trainer.train_dataset)
+    collator = collator or trainer.data_collator
+    inputs = [collator(rows[start::batches]) for start in range(batches)]
     count = trainer._get_num_items_in_batch(inputs, torch.device("cpu"))
     trainer.current_gradient_accumulation_steps = batches
+    if not isinstance(trainer, CompletionTrainer):
+        inputs = [{name: values for name, values in batch.items() if name != "weight"} for batch in inputs]
     loss = sum(trainer.training_step(trainer.model, batch, count).item() for batch in inputs)
     return torch.cat([weight.grad.flatten() for weight in weights]), loss

@@ -1,20 +1,35 @@
 import importlib.metadata
 import json
+import socket
 
+import huggingface_hub
 import pytest
 import torch
 
+from trader_pipeline.training import models
 from trader_pipeline.training.models import (
     ModelError,
     ModelParams,
+    check_positions,
     encode_answer,
     encode_prompt,
     load_adapter,
     load_base_model,
-    smollm2_file,
+    load_tokenizer,
 )
+from trader_pipeline.training.smollm2 import smollm2_file
+from trader_pipeline_tests.training.tiny_architectures import TEMPLATES
 
 TINY = ModelParams(model_name="tiny", dtype="float32")
+
+
+def saved_tiny(folder, **changes) -> str:
+    """The tiny model's tokenizer in `folder`, with `changes` to its attributes."""
+    tokenizer = load_tokenizer(TINY)
+    for name, value in changes.items():
+        setattr(tokenizer, name, value)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 def test_tiny_model_is_the_same_for_the_same_seed_and_differs_for_another():
@@ -70,13 +85,75 @@ def test_unknown_model_error_names_it_and_the_choices(tmp_path):
         load_base_model(ModelParams(model_name=str(tmp_path / "no-such-model")))
 
 
-def test_folder_without_chat_template_is_refused(tmp_path):
-    model, tokenizer = load_base_model(TINY)
-    tokenizer.chat_template = None
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="no chat template"):
-        load_base_model(ModelParams(model_name=str(tmp_path)))
+def test_vocabulary_with_turn_tokens_but_no_template_gets_chatml(tmp_path, caplog):
+    folder = saved_tiny(tmp_path, chat_template=None, eos_token="<|endoftext|>", pad_token=None)
+    tokenizer = load_tokenizer(ModelParams(model_name=folder))
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    assert encode_prompt(tokenizer, "a", "b") == encode_prompt(load_tokenizer(TINY), "a", "b")
+    assert caplog.messages == [f"{folder} has no chat template; using ChatML"]
+
+
+def test_template_that_writes_no_end_of_turn_is_refused_with_both_texts(tmp_path):
+    folder = saved_tiny(tmp_path, chat_template="{% for m in messages %}{{ m.content }} {% endfor %}")
+    with pytest.raises(ModelError, match=r"does not end an answer with '<\|im_end\|>'"):
+        load_tokenizer(ModelParams(model_name=folder))
+
+
+def test_template_that_refuses_a_system_turn_is_refused_with_its_own_words(tmp_path):
+    folder = saved_tiny(tmp_path, chat_template=(TEMPLATES / "gemma.jinja").read_text())
+    with pytest.raises(ModelError, match="refuses system, user and assistant: System role not supported"):
+        load_tokenizer(ModelParams(model_name=folder))
+
+
+def test_tokenizer_that_puts_a_space_before_every_text_is_refused(tmp_path):
+    folder = saved_tiny(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    document = json.loads(path.read_text())
+    document["normalizer"] = {"type": "Prepend", "prepend": "▁"}
+    path.write_text(json.dumps(document))
+    with pytest.raises(ModelError, match="does not end an answer"):
+        load_tokenizer(ModelParams(model_name=folder))
+
+
+def test_tokenizer_that_cannot_end_a_turn_is_refused(tmp_path):
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    folder = saved_tiny(tmp_path, chat_template=template, eos_token=None)
+    with pytest.raises(ModelError, match="no end-of-turn token"):
+        load_tokenizer(ModelParams(model_name=folder))
+
+
+def test_max_length_beyond_the_models_positions_is_refused_and_both_are_named():
+    model, _ = load_base_model(TINY)
+    check_positions(model, 4096)
+    with pytest.raises(ModelError, match="max_length 4097 is beyond the 4096 positions"):
+        check_positions(model, 4097)
+
+
+def test_without_network_a_local_folder_loads_and_a_missing_id_is_one_error(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    folder = saved_tiny(tmp_path)
+    load_base_model(TINY)[0].save_pretrained(folder)
+    load_base_model(ModelParams(model_name=folder))
+    with pytest.raises(ModelError, match=r"cannot load 'no-such/model': .*Give a hub id") as caught:
+        load_base_model(ModelParams(model_name="no-such/model"))
+    assert "\n" not in str(caught.value)
+
+
+def test_four_bits_of_a_model_without_safetensors_are_refused(monkeypatch):
+    monkeypatch.setattr(models, "quantization_of", lambda params: None)
+    with pytest.raises(ModelError, match="'tiny' is none: give a hub id"):
+        load_base_model(TINY.model_copy(update={"load_in_4bit": True}))
+
+
+def test_scoring_never_gets_flash_attention(monkeypatch):
+    monkeypatch.setattr(models, "attention_of", lambda params: "flash_attention_2")
+    assert load_base_model(TINY)[0].config._attn_implementation == "sdpa"
+    monkeypatch.setattr(models, "attention_of", lambda params: "eager")
+    assert load_base_model(TINY)[0].config._attn_implementation == "eager"
 
 
 def test_local_folder_loads_to_the_same_weights(tmp_path):

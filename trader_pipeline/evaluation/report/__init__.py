@@ -7,6 +7,7 @@ Belongs here: showing what tables hold. Does not belong here: computing what non
     plots, candles_plot  charts as plotly figures
     page, report.css     markup and style
     adapter_sections     what was found, books, loss
+    forgetting_section   what the model forgot
     data_sections        candles and trades, labels, the teacher's P&L, regimes, lineage, settings
     write                the page's order, and the file
 """

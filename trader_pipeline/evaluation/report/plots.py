@@ -112,6 +112,38 @@ def differences_figure(compared: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def forgetting_figure(table: pd.DataFrame) -> go.Figure:
+    """Change of the loss with its interval, a line an adapter, and the budget as a dashed line.
+
+    Args:
+        table: rows of FORGETTING, the base model's left out.
+    """
+    figure = base_figure(x_title="loss on held-out stable instructions against the base model, %")
+    rows = table.iloc[::-1]  # the first row on top
+    figure.add_trace(
+        go.Scatter(
+            x=rows["loss_change_pct"].to_numpy(),
+            y=[f"{escape(name)} " for name in rows["model"]],
+            error_x={
+                "array": (rows["change_high_pct"] - rows["loss_change_pct"]).to_numpy(),
+                "arrayminus": (rows["loss_change_pct"] - rows["change_low_pct"]).to_numpy(),
+                "thickness": 2,
+            },
+            mode="markers",
+            marker={"color": BLUE, "size": 10},
+            customdata=rows[["change_low_pct", "change_high_pct"]].to_numpy(),
+            hovertemplate="%{x:+.2f} %, interval %{customdata[0]:+.2f} .. %{customdata[1]:+.2f}<extra></extra>",
+        )
+    )
+    figure.add_vline(x=0, line={"color": INK, "width": 1})
+    figure.add_vline(
+        x=float(rows["budget_pct"].iloc[0]),
+        line={"color": RED, "width": 1.4, "dash": "dash"},
+        annotation_text="budget",
+    )
+    return figure
+
+
 def _daily_marks(equity: pd.DataFrame) -> pd.DataFrame:
     """The last mark of each UTC day; one at midnight belongs to the day that it ends."""
     day = (equity["close_time"] - pd.Timedelta(microseconds=1)).dt.floor("D")

@@ -1,6 +1,6 @@
 """`write_report`: one self-contained HTML page over a finished run, or over as much of one as there is.
 
-Belongs here: the page's order. What a section shows is in `adapter_sections` and `data_sections`.
+Belongs here: the page's order. What a section shows is in `adapter_sections`, `forgetting_section` and `data_sections`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from trader_pipeline.backtest.page.markup import section
 from trader_pipeline.evaluation.overview import run_manifests
-from trader_pipeline.evaluation.report import adapter_sections, data_sections
+from trader_pipeline.evaluation.report import adapter_sections, data_sections, forgetting_section
 from trader_pipeline.evaluation.report.page import page
 from trader_pipeline.evaluation.report.source import Source
 from trader_pipeline.schema.tables import KLINES, VOLATILITY_INDEX, WINDOW_QUOTES
@@ -22,6 +22,7 @@ _SECTIONS: dict[str, Callable[[Source], str]] = {
     "Candles and paper trades": data_sections.candles_section,
     "Books against HODL": adapter_sections.equity_section,
     "Loss": adapter_sections.loss_section,
+    "What the model forgot": forgetting_section.forgetting_section,
     "Label balance": data_sections.labels_section,
     "P&L of the teacher's sales": data_sections.pnl_section,
     "Regime windows": data_sections.regimes_section,
