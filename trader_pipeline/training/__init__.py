@@ -19,12 +19,23 @@
     progress            what a person sees of a running training
     records             corpus rows as training reads them, and what is refused: unaudited corpora among it
     lengths             token counts of a corpus
-    finetune            the training entry and its settings
+    finetune            the training entry, top to bottom
+    provenance          what an adapter comes from, and the identity of a training
+    trainer_settings    TRL's and PEFT's settings from ours
+    work_folder         where a training lies until it is finished
+    checkpoints         sealed checkpoints, and the last good one
+    resuming            what makes a killed training end with the same bytes
+    processes           what several processes of one training agree on
+    memory              memory given back after training
+    step_rows           a step's figures on their way to MLflow
+    classifier          a classification head on the same records, for comparison
     unmixed             the same training without the stable mix, for comparison
     distillation        stable instructions whose answers the base model writes itself
     loss_log            the losses of a run, step by step
     adapter_files       the folder that a run leaves behind
-    tracking            MLflow
+    tracking            MLflow runs; beside it mlflow_runs, metric_buffer, loss_curve, tracking_address, code_version
+    watchdog            marks the MLflow run of a killed process FAILED
+    logged_model        the adapter as a registered model that serves
 
 Belongs here: whatever changes weights. Does not belong here: the records' text (`corpora`), what a model is worth
 (`evaluation`). Importing this package loads neither torch nor MLflow; its modules do when used.
