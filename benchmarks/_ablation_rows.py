@@ -136,7 +136,8 @@ def _scored(row: Row, seed: int, study: Study, corpus: pd.DataFrame, asked: Aske
         trained_on,
         audit=report,
         model_params=study.model_params,
-        params=study.params(row, seed, loose=bool(lifted)),
+        # An adapter to go on from may come from a lifted bound that this row's own corpus keeps.
+        params=study.params(row, seed, loose=bool(lifted) or row.after is not None),
         output_dir=folder,
         **start,
     )

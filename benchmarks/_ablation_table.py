@@ -20,6 +20,13 @@ CONFIDENCE = 0.95
 COMPARED = {"accuracy": 1, "log loss": -1, "advantage": 1}
 """Figures whose difference is shown, and the sign of what is better."""
 _LEAST_PROBABILITY = 1e-9
+_BOUNDS = {
+    "accuracy": (0.0, 1.0),
+    "balanced accuracy": (0.0, 1.0),
+    "Brier": (0.0, 1.0),
+    "log loss": (0.0, np.inf),
+}
+"""Between which values a figure lies, where it has any."""
 
 
 class Figures(NamedTuple):
@@ -87,7 +94,7 @@ def decision_table(rows: Mapping[str, Figures]) -> str:
     lines = [
         [
             row,
-            *(_cell(*mean_and_half_width(own.by_seed[n])) for n in names),
+            *(_cell(*mean_and_half_width(own.by_seed[n]), bounds=_BOUNDS.get(n)) for n in names),
             _mean(own.by_seed["no answer"], 3),
         ]
         for row, own in rows.items()
@@ -134,7 +141,7 @@ def training_table(rows: Mapping[str, Figures], lifted: Mapping[str, Sequence[st
 def shortcut_table(shortcuts: Mapping[str, np.ndarray]) -> str:
     return table(
         ["shortcut", "accuracy"],
-        [[name, _cell(*mean_and_half_width(own))] for name, own in shortcuts.items()],
+        [[name, _cell(*mean_and_half_width(own), bounds=(0, 1))] for name, own in shortcuts.items()],
     )
 
 
@@ -172,11 +179,19 @@ def _mean(values: np.ndarray, digits: int) -> str:
     return _cell(float(values.mean()), float("nan"), digits=digits)
 
 
-def _cell(mean: float, half: float, *, digits: int = 3, signed: bool = False) -> str:
-    """`mean [low, high]`; a dash where the figure means nothing."""
+def _cell(
+    mean: float,
+    half: float,
+    *,
+    digits: int = 3,
+    signed: bool = False,
+    bounds: tuple[float, float] | None = None,
+) -> str:
+    """`mean [low, high]`, the interval cut at `bounds`; a dash where the figure means nothing."""
     if np.isnan(mean):
         return "–"
     form = f"{'+' if signed else ''}.{digits}f"
     if np.isnan(half):
         return f"{mean:{form}}"
-    return f"{mean:{form}} [{mean - half:{form}}, {mean + half:{form}}]"
+    low, high = np.clip((mean - half, mean + half), *(bounds or (-np.inf, np.inf)))
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"

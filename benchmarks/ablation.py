@@ -1,7 +1,9 @@
 """What single choices of corpus and training are worth: every row trained with several seeds, all on the same tests.
 
 `python benchmarks/ablation.py [--rows "baseline,report style"] [--seeds 3] [--records 64] [--klines FOLDER] [--full]`.
-The default is sized for two cores, `--full` for a GPU. What is finished is kept in `--out` and not repeated.
+The default is sized for two cores, where it takes an hour or two (each run says how long the rest takes); `--full` is
+for a GPU.
+What is finished is kept in `--out` and not repeated.
 docs/ablation.md says what each row changes and how to read the tables.
 """
 
@@ -12,6 +14,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -122,23 +125,34 @@ def _run_all(
     """Results by row, one a seed, and the reasons of the rows that cannot be run."""
     results: dict[str, list[dict[str, Any]]] = {}
     left_out: dict[str, str] = {}
-    with tqdm(list(product(rows, seeds)), unit="run", desc="ablation", disable=None) as bar:
-        for row, seed in bar:
-            bar.set_postfix_str(f"{row.name}, seed {seed}")
-            if lacking := [
-                name for name in (row.after, row.against) if name in left_out and name != row.name
-            ]:
-                left_out[row.name] = f"it needs the row {lacking[0]!r}, which is left out"
-            if row.name in left_out:
-                continue
-            try:
-                results.setdefault(row.name, []).append(_result(row, seed, study))
-            except UnusableRowError as error:
-                left_out[row.name] = str(error)
-                results.pop(row.name, None)
+    runs = list(product(rows, seeds))
+    known, seconds = [study.result_path(row, seed).is_file() for row, seed in runs], []
+    for place, (row, seed) in enumerate(runs):
+        if lacking := [name for name in (row.after, row.against) if name in left_out and name != row.name]:
+            left_out[row.name] = f"it needs the row {lacking[0]!r}, which is left out"
+        if row.name in left_out:
+            continue
+        began = time.monotonic()
+        if not known[place]:
+            title = f"run {place + 1} of {len(runs)}: {row.name}, seed {seed}"
+            print(f"{title}{_left(seconds, known[place:].count(False))}", file=sys.stderr, flush=True)
+        try:
+            results.setdefault(row.name, []).append(_result(row, seed, study))
+        except UnusableRowError as error:
+            left_out[row.name] = str(error)
+            results.pop(row.name, None)
+        if not known[place]:
+            seconds.append(time.monotonic() - began)
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     return results, left_out
+
+
+def _left(seconds: Sequence[float], runs: int) -> str:
+    """Time left for `runs` runs, by the mean of those made so far; runs of long rows take longer than others."""
+    if not seconds:
+        return f"; {runs} to be made"
+    return f"; about {tqdm.format_interval(sum(seconds) / len(seconds) * runs)} left"
 
 
 def _result(row: Row, seed: int, study: Study) -> dict[str, Any]:

@@ -239,3 +239,29 @@ def test_two_rows_and_seeds_make_a_table_and_a_second_run_repeats_only_what_is_m
     assert repeated == [("classification head", 1)]
     assert json.loads(removed.read_text())["sell"] == before["sell"]
     assert again.split("Training:")[0] == first.split("Training:")[0]  # speeds differ
+
+
+def test_an_interval_of_a_share_ends_where_shares_end():
+    assert tables._cell(0.672, 0.331, bounds=(0, 1)) == "0.672 [0.341, 1.000]"
+    own = tables.Figures(
+        {n: np.array([0.0, 1.0, 1.0]) for n in [*tables._BOUNDS, "advantage", "no answer"]}, {}
+    )
+    accuracy, _, log_loss, _, advantage = tables.decision_table({"x": own}).splitlines()[2].split("|")[2:7]
+    assert accuracy.strip().endswith("[0.000, 1.000]")
+    assert log_loss.strip().startswith("0.667 [0.000, 2.")
+    assert advantage.strip().startswith("0.667 [-0.")
+
+
+def test_each_run_says_which_it_is_and_finished_ones_are_passed_over(
+    decisions, tmp_path, monkeypatch, capsys
+):
+    made = {"done": True}
+    monkeypatch.setattr(ablation, "run_row", lambda row, seed, study: made)
+    study = Study(decisions, PROFILE.finetune, tmp_path)
+    rows = [ROWS["baseline"], ROWS["report style"]]
+    ablation._keep(study.result_path(rows[0], 0), made)
+    ablation._run_all(rows, [0, 1], study)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "run 2 of 4: baseline, seed 1; 3 to be made"
+    assert lines[1] == "run 3 of 4: report style, seed 0; about 00:00 left"
+    assert len(lines) == 3

@@ -11,6 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -490,12 +491,14 @@ def test_a_folder_that_cannot_take_its_name_leaves_the_old_one_where_it_was(tmp_
     assert (made / "weights").read_text() == "made"
 
 
-def test_training_happens_on_the_disk_that_the_output_leads_to(tmp_path, monkeypatch):
+def test_finished_adapter_takes_the_place_that_the_output_leads_to(tmp_path, monkeypatch):
     from trader_pipeline.training import finetune
 
-    def trained(*_: object, output_dir: Path, **__: object) -> SimpleNamespace:
-        output_dir.mkdir()
-        (output_dir / "beside").write_text(str(output_dir.parent.parent))
+    def trained(*_: object, output_dir: Path, place: Any, **__: object) -> SimpleNamespace:
+        made = output_dir.resolve().with_name("made")  # on that disk
+        made.mkdir()
+        (made / "new").touch()
+        place(made, output_dir.resolve())
         return SimpleNamespace(adapter_dir=output_dir, train_loss=1.0, val_loss=1.0)
 
     (tmp_path / "far" / "adapter").mkdir(parents=True)
@@ -503,5 +506,5 @@ def test_training_happens_on_the_disk_that_the_output_leads_to(tmp_path, monkeyp
     monkeypatch.setattr(finetune, "train_adapter", trained)
     settings = SimpleNamespace(model=None, finetune=None)
     binance_ai_trader._train(None, None, settings, tmp_path / "link", force=True)
-    assert (tmp_path / "link" / "beside").read_text() == str(tmp_path / "far")
+    assert (tmp_path / "link" / "new").exists()
     assert sorted(p.name for p in (tmp_path / "far").iterdir()) == ["adapter", "adapter.bak1"]

@@ -95,6 +95,9 @@ def test_stages_one_after_the_other_without_dagster(candle_folder, tmp_path):
     )  # fmt: skip
     assert "Held-out steps" in text
     assert "Sequential backtest" in text
+    assert "adapter is tied with" in text
+    assert "fewer than 30, which settles nothing" in text
+    assert "Premiums: modelled from the candles" in text
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == [
         "decisions.csv",
         "equity.csv",

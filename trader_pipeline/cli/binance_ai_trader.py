@@ -6,7 +6,6 @@ it is asked for.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -284,29 +283,26 @@ def _train_records(path: Path) -> pd.DataFrame:
 def _train(
     records: pd.DataFrame, report: AuditReport, settings: Profile, output_dir: Path, *, force: bool
 ) -> Path | None:
-    """Train beside `output_dir`, then give the adapter its name: a run that is stopped leaves the old one as it was.
+    """Train beside `output_dir`; the finished adapter then gets that name, and an earlier one a backup's.
 
-    Its checkpoints lie under a name that stays the same, so the same command goes on from the last one.
+    All of it lies under a name that stays the same, so after a kill at any moment the same command goes on from there.
     """
     from trader_pipeline.cli.everything import quieten
 
     quieten()
     from trader_pipeline.training.finetune import train_adapter
 
-    beside = output_dir.resolve().parent  # of a link: on the disk that it leads to
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{output_dir.name}-") as scratch:
-        result = train_adapter(
-            records,
-            audit=report,
-            model_params=settings.model,
-            params=settings.finetune,
-            output_dir=Path(scratch) / "adapter",
-            work_dir=beside / f".{output_dir.resolve().name}.training",
-        )
-        backup = put_folder(result.adapter_dir, output_dir, force=force)
+    backups: list[Path | None] = []
+    result = train_adapter(
+        records,
+        audit=report,
+        model_params=settings.model,
+        params=settings.finetune,
+        output_dir=output_dir,
+        place=lambda made, _: backups.append(put_folder(made, output_dir, force=force)),
+    )
     click.echo(f"train loss {result.train_loss:.4f}, validation loss {result.val_loss:.4f} nats per token")
-    return backup
+    return backups[0]
 
 
 def _summary(table: pd.DataFrame) -> pd.DataFrame:

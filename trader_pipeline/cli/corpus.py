@@ -71,10 +71,10 @@ def corpus_build(
 ) -> None:
     """Render, split, balance, mix and audit a corpus from candidate files (training_candidates_*.csv, or Parquet).
 
-    Writes a JSONL file a split, audit.json, splits.json, and records.parquet with sources.json, which lead from a line
-    back to its candidates. A corpus that fails its audit is written for study: training refuses it. Replay instructions
-    need paper trades: `trader-pipeline run` makes them. Preferences are for
-    `train --objective dpo`.
+    Writes a JSONL file a split (a mix is trained on, so it has train and val alone), audit.json, splits.json, and
+    records.parquet with sources.json, which lead from a line back to its candidates. A corpus that fails its audit is
+    written for study: training refuses it. Replay instructions need paper trades: `trader-pipeline run` makes them.
+    Preferences are for `train --objective dpo`.
 
     \b
     Examples:

@@ -25,6 +25,9 @@ from trader_pipeline.cli.options import profile_of, profile_options
     help="File of the answers (.jsonl); it must not exist.",
 )
 @click.option(
+    "--model", default=None, help="Base model: smollm2-135m-instruct, tiny, a hub id or a local folder."
+)
+@click.option(
     "--max-new-tokens",
     default=128,
     show_default=True,
@@ -39,12 +42,16 @@ def distil(
     overrides: tuple[str, ...],
     prompts_path: Path,
     out: Path,
+    model: str | None,
     max_new_tokens: int,
     batch_size: int,
 ) -> None:
     """Let the base model answer prompts: stable instructions that keep it as it is, without foreign data.
 
     Decoding is greedy, so the same model gives the same file. Use it with --set stable.path=FILE.
+
+    Look at the answers before training on them: a small model often answers wrongly, and nothing here checks what it
+    says. Prompts are spread over train, val and test by a hash; give 30 or more, so that each gets some.
 
     \b
     Examples:
@@ -53,11 +60,14 @@ def distil(
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; name a new file")
-    from trader_pipeline.corpora.stable import write_stable_file
+    from trader_pipeline.cli.everything import quieten
+    from trader_pipeline.corpora.stable import StableParams, load_stable_instructions, write_stable_file
     from trader_pipeline.training.distillation import distil_answers, read_prompts
     from trader_pipeline.training.models import load_base_model
 
-    prompts, model_params = read_prompts(prompts_path), profile_of(profile, overrides).model
+    quieten()
+    given = () if model is None else (f"model.model_name={model}",)
+    prompts, model_params = read_prompts(prompts_path), profile_of(profile, (*overrides, *given)).model
     found = distil_answers(
         *load_base_model(model_params),
         prompts,
@@ -66,9 +76,18 @@ def distil(
         dtype=model_params.dtype,
     )
     click.echo(", ".join(f"{name} {count}" for name, count in found.counts.items()))
+    for prompt in found.unfinished:
+        click.echo(f"not ended within {max_new_tokens} tokens (--max-new-tokens): {prompt}", err=True)
     if not found.answers:
         raise ValueError(
             f"{model_params.model_name} gave no answer that can be kept; where they are unfinished, raise"
             " --max-new-tokens"
         )
     click.echo(str(write_stable_file(found.answers, out, model=model_params.model_name)))
+    splits = load_stable_instructions(StableParams(path=out))["split"].value_counts()
+    click.echo("by split: " + ", ".join(f"{s} {splits.get(s, 0)}" for s in ("train", "val", "test")))
+    click.echo("read the answers before you train on them: nothing has checked whether they are right")
+    if not (splits.get("train", 0) and splits.get("val", 0)):
+        click.echo(
+            "too few for mix.stable_share, which needs some in train and in val: add prompts", err=True
+        )

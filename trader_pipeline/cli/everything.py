@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trader_pipeline.cli.options import print_table, profile_options
+from trader_pipeline.cli.options import print_overview, profile_options
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -106,11 +106,21 @@ def _clear_dead_runs() -> None:
             click.echo(f"{dead} runs whose process is gone were marked as failed", err=True)
 
 
+_FOREIGN = (
+    "Could not find a config file in",  # PEFT, at every checkpoint of a model that is not on a hub; nothing is resized
+    "fan_in_fan_out is set to",  # PEFT, of GPT-2's layers; it sets what is right by itself
+)
+"""How warnings begin that tell a user nothing."""
+
+
 def quieten() -> None:
     """Warnings of the libraries about their own future are for their users' developers, not for ours."""
     import warnings
 
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch)\b.*")
+    warnings.filterwarnings("ignore", category=FutureWarning, message=r".*\bgradient_checkpointing")
+    for beginning in _FOREIGN:
+        warnings.filterwarnings("ignore", message=beginning)
 
 
 def _set_environment(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str) -> None:
@@ -150,13 +160,7 @@ def _print_summary(
 ) -> None:
     from trader_pipeline.evaluation.overview import run_overview
 
-    overview = run_overview(pipeline.store, pipeline.profile.markets)
-    if overview.simulated:
-        click.echo("\nSIMULATED CANDLES: every figure below is about the simulator, not about a market.")
-    for title, frame in overview.tables.items():
-        print_table(frame, title)
-    for line in overview.sentences:
-        click.echo(line)
+    print_overview(run_overview(pipeline.store, pipeline.profile.markets))
     click.echo(f"\n{len(timings)} runs in {sum(s for _, s in timings):.0f} s; nothing else needed making.")
     exports = pipeline.exports_dir
     paths = {

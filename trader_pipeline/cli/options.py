@@ -1,16 +1,17 @@
-"""What several commands share: the profile options, and how a table is printed."""
+"""What several commands share: the profile options, and how tables and the overview of a result are printed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from trader_pipeline.evaluation.overview import Overview
     from trader_pipeline.profile import Profile
 
 
@@ -72,10 +73,21 @@ def print_table(frame: pd.DataFrame, title: str = "") -> None:
 
     table = Table(title=escape(title) or None, title_justify="left")
     for name in frame.columns:
-        table.add_column(escape(str(name)), justify="right" if frame[name].dtype.kind in "if" else "left")
+        side: Literal["left", "right"] = "right" if frame[name].dtype.kind in "if" else "left"
+        table.add_column(escape(str(name)), justify=side, overflow="fold")  # never cut: a unit may be lost
     for row in frame.itertuples(index=False):
         table.add_row(*(f"{v:.4g}" if isinstance(v, float) else escape(str(v)) for v in row))
     console = Console()
     if not console.is_terminal:
         console.width = 160  # a log has no width of its own
     console.print(table)
+
+
+def print_overview(overview: Overview) -> None:
+    """Whether candles were simulated, then its tables and sentences."""
+    if overview.simulated:
+        click.echo("\nSIMULATED CANDLES: every figure below is about the simulator, not about a market.")
+    for title, frame in overview.tables.items():
+        print_table(frame, title)
+    for line in overview.sentences:
+        click.echo(line)

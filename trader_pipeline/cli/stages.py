@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trader_pipeline.cli.corpus import refuse_existing
-from trader_pipeline.cli.options import print_table, profile_of, profile_options
+from trader_pipeline.cli.options import print_overview, profile_of, profile_options
 
 _EXISTING = click.Path(exists=True, path_type=Path)
 _OUT = click.Path(path_type=Path)
@@ -96,10 +96,11 @@ def train(
         run_in_processes(_given_arguments(without="num_processes"), num_processes)
         return
     from trader_pipeline.cli.everything import quieten
-    from trader_pipeline.corpora.folder import SPLITS_FILE, load_corpus_folder
-    from trader_pipeline.store import write_atomic
+    from trader_pipeline.corpora.folder import load_corpus_folder
+    from trader_pipeline.training.adapter_files import place_new
     from trader_pipeline.training.finetune import train_adapter
     from trader_pipeline.training.tracking import TrackingParams
+    from trader_pipeline.training.tracking_address import web_page
 
     quieten()
     corpus = load_corpus_folder(corpus_dir)
@@ -109,15 +110,17 @@ def train(
         model_params=settings.model,
         params=settings.finetune,
         output_dir=out,
-        tracking=TrackingParams(tracking_uri=tracking_uri) if tracking_uri else None,
+        tracking=TrackingParams(tracking_uri=tracking_uri, ui_url=web_page(tracking_uri))
+        if tracking_uri
+        else None,
         start_from=start_from,
         fresh=fresh,
+        boundaries=corpus.boundaries,
+        place=place_new,
     )
     if not is_main_process():
         return
-    if corpus.boundaries is not None:
-        write_atomic(out / SPLITS_FILE, (corpus_dir / SPLITS_FILE).read_bytes())
-    _say_trained(result)
+    _say_trained(result, tracking_uri)
 
 
 def _given_arguments(*, without: str) -> list[str]:
@@ -138,26 +141,30 @@ def _given_arguments(*, without: str) -> list[str]:
     return arguments
 
 
-def _say_trained(result: AdapterResult) -> None:
+def _say_trained(result: AdapterResult, tracking_uri: str | None) -> None:
+    from trader_pipeline.training.logged_model import serve_command
+    from trader_pipeline.training.loss_log import loss_fell
+    from trader_pipeline.training.tracking_address import page_command
+
     before = result.log[result.log["split"] == "val"]["loss"].iloc[0]
     click.echo(
         f"train loss {result.train_loss:.4f}, validation loss {result.val_loss:.4f} (before: {before:.4f})"
     )
+    if not loss_fell(before, result.val_loss):
+        click.echo("validation loss never fell: nothing was learned; raise max_steps or change learning_rate")
     speed = f"{result.tokens_per_second:.0f} tokens/s; " if result.tokens_per_second else ""
     click.echo(f"{speed}adapter in {result.adapter_dir}")
     if result.mlflow_run_url is not None:
         click.echo(f"MLflow run: {result.mlflow_run_url}")
+    if tracking_uri and (command := page_command(tracking_uri)):
+        click.echo(f"its page opens with: {command}")
     click.echo(
         f"evaluate it: trader-pipeline evaluate --adapter {result.adapter_dir} --klines FOLDER CANDIDATES..."
     )
     if result.registered is None:
         click.echo("serve it: train with --mlflow, which registers a model for 'mlflow models serve'")
     else:
-        name, version, _ = result.registered
-        click.echo(
-            f"serve it: MLFLOW_TRACKING_URI=... mlflow models serve --model-uri models:/{name}/{version}"
-            " --env-manager local --host 127.0.0.1"
-        )
+        click.echo(f"serve it: {serve_command(result.registered, tracking_uri or '')}")
 
 
 @click.command()
@@ -202,15 +209,18 @@ def evaluate(
 ) -> None:
     """Score an adapter on the held-out steps of candidate files, and run it in the sequential backtest.
 
+    Ends with a sentence for each comparison: ahead, tied or behind, and on how many decisions.
+
     \b
     Example:
       trader-pipeline evaluate --adapter adapter --klines ~/candles exports/training_candidates_*.csv
     """
     import pandas as pd
 
+    from trader_pipeline.cli.everything import quieten
     from trader_pipeline.datasets import load_dataset_file
     from trader_pipeline.evaluation.adapter import evaluate_adapter
-    from trader_pipeline.evaluation.overview import book_table, free_text_table, held_out_table
+    from trader_pipeline.evaluation.overview import evaluation_overview
     from trader_pipeline.klines import build_klines
     from trader_pipeline.options.recordings import load_quotes_file, load_volatility_index_file
     from trader_pipeline.options.surface import with_volatility_index
@@ -220,12 +230,15 @@ def evaluate(
 
     if out is not None:
         refuse_existing(out, "decisions.csv", "metrics.csv", "equity.csv")
+    quieten()
     settings = profile_of(profile, (*_base_model_of(adapter), *overrides), klines=str(klines_path))
     frame = pd.concat([load_dataset_file(path, CANDIDATE_DATASET) for path in candidates], ignore_index=True)
     markets = [Market(underlying, timeframe) for underlying in sorted(set(frame["underlying"]))]
     finest = {m.key: Market(m.underlying, settings.klines.finest_timeframe) for m in markets}
     now = pd.Timestamp.now("UTC")
-    fine = {m.key: build_klines(finest[m.key], settings.klines, as_of=now)[0] for m in markets}
+    built = {m.key: build_klines(finest[m.key], settings.klines, as_of=now) for m in markets}
+    fine = {key: candles for key, (candles, _, _) in built.items()}
+    simulated = any(own for _, _, own in built.values())
     if index_path:
         index = load_volatility_index_file(index_path)
         fine = {m.key: with_volatility_index(fine[m.key], index, underlying=m.underlying) for m in markets}
@@ -244,15 +257,22 @@ def evaluate(
         boundaries=_boundaries_of(adapter),
         quotes=load_quotes_file(quotes_path) if quotes_path else None,
     )
-    print_table(held_out_table(result.metrics), "Held-out steps")
-    if settings.evaluation.answering != "score":
-        print_table(free_text_table(result.metrics), "Free text: share of steps by how it was read")
-    if len(result.equity):
-        print_table(book_table(result.metrics), "Sequential backtest over the test split")
+    print_overview(evaluation_overview(result.metrics, simulated=simulated))
+    _say_origin(simulated, settings.options.source)
     if out is not None:
         for name in ("decisions", "metrics", "equity"):
             text = getattr(result, name).to_csv(index=False)
             click.echo(write_atomic(out / f"{name}.csv", text.encode()))
+
+
+def _say_origin(simulated: bool, premiums: str) -> None:
+    """What the figures rest on, as far as the files tell."""
+    if not simulated:
+        click.echo("Candles: not marked as simulated; files of other programs carry no such mark.")
+    if premiums == "recorded":
+        click.echo("Premiums: recorded quotes.")
+    else:
+        click.echo("Premiums: modelled from the candles, so a P&L is a statement about that model too.")
 
 
 def _boundaries_of(adapter: Path) -> dict[str, pd.Timestamp] | None:

@@ -117,7 +117,10 @@ def mix_corpora(
             )
         wanted = round(len(chosen) * params.stable_share / (1 - params.stable_share))
         wanted = min(wanted, max(cap - len(chosen), 0))
-        parts += [chosen, _repeat(stable[stable["split"] == split], wanted, split, params.seed)]
+        own = stable[stable["split"] == split]
+        if wanted and own.empty:
+            raise ValueError(_no_stable(stable, split, wanted, params.stable_share))
+        parts += [chosen, _repeat(own, wanted, params.seed)]
     mixed = _joined(parts)
     order = np.argsort([text_hash(params.seed, "order", r) for r in mixed["record_id"]], kind="stable")
     before = _joined([f[f["split"].isin(["train", "val"])] for f in (*trading.values(), stable)])
@@ -232,12 +235,18 @@ def _reweighted(chosen: pd.DataFrame, balance: Balance) -> pd.DataFrame:
     return chosen.assign(weight=weight / weight.mean())
 
 
-def _repeat(stable: pd.DataFrame, count: int, split: str, seed: int) -> pd.DataFrame:
+def _no_stable(stable: pd.DataFrame, split: str, wanted: int, share: float) -> str:
+    return (
+        f"mix.stable_share {share:g} needs {wanted} stable records in split {split}, and there are none: a hash of the"
+        f" prompt spreads them (70 % train, 15 % val, 15 % test), and all that there are is {len(stable)}; give"
+        " stable.path more prompts, 30 are mostly enough, or set mix.stable_share=0"
+    )
+
+
+def _repeat(stable: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     """`count` stable records in a seeded order, repeated as often as it takes."""
     if count == 0:
         return stable.iloc[:0]
-    if stable.empty:
-        raise ValueError(f"stable_share needs {count} stable records in split {split}, and there are none")
     order = np.argsort([text_hash(seed, "stable", r) for r in stable["record_id"]], kind="stable")
     place = np.arange(count)
     chosen = stable.iloc[order[place % len(stable)]]

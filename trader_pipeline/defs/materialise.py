@@ -1,5 +1,6 @@
 """What every table asset has in common: its Dagster arguments from the schema, its metadata, its check results."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -174,5 +175,8 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    """A value as text; a missing number, such as the base model's step, is an empty cell."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    text = str(value)
     return text.replace("|", "\\|").replace("\n", " ")[:120]

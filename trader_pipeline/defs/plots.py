@@ -84,13 +84,18 @@ def lengths_plot(lengths: npt.NDArray[np.int64], limit: int) -> dg.MarkdownMetad
     return _markdown(figure)
 
 
-def losses_plot(log: pd.DataFrame) -> dg.MarkdownMetadataValue:
-    """Training and validation loss by step."""
-    figure, axes = _figure("loss of the answer tokens")
+def losses_plot(log: pd.DataFrame, *, objective: str = "sft") -> dg.MarkdownMetadataValue:
+    """Training and validation loss by step; dpo: beside log 2, the loss where nothing is preferred yet."""
+    from trader_pipeline.training.loss_curve import LOSS_LABELS, mark_pair_start
+
+    figure, axes = _figure("loss by step")
     for split, own in log.groupby("split"):
         axes.plot(own["step"], own["loss"], marker="o" if split == "val" else None, markersize=3, label=split)
     axes.set_xlabel("optimiser step")
-    axes.set_ylabel("nats per token")
+    axes.locator_params(axis="x", integer=True)
+    axes.set_ylabel(LOSS_LABELS[objective], fontsize=8)
+    if objective == "dpo":
+        mark_pair_start(axes)
     axes.legend()
     return _markdown(figure)
 

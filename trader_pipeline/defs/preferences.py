@@ -21,7 +21,8 @@ _RATE_SHARE = 0.1
 @dg.asset(
     name=PREFERENCE_ADAPTER,
     group_name="training",
-    description="lora_adapter trained on by DPO on preference_corpus, at a tenth of finetune.learning_rate.",
+    description="A second adapter: DPO on the pairs of preference_corpus goes on from lora_adapter, at a tenth of"
+    " finetune.learning_rate. 'trader-pipeline run' leaves it out; materialise it here.",
     kinds={"safetensors"},
     deps=["lora_adapter"],
     check_specs=check_specs(PREFERENCE_ADAPTER, (_LOSS_FELL,)),
@@ -48,7 +49,8 @@ def preference_adapter(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(result.adapter_hash),
         metadata={
-            **training_metadata(result),
+            **training_metadata(result, objective="dpo"),
+            "simulated": dg.MetadataValue.bool(pipeline.is_simulated(PREFERENCE_CORPUS)),
             "started_from": dg.MetadataValue.path(str(pipeline.adapter_dir)),
         },
         check_results=[

@@ -126,8 +126,10 @@ def run_tags(pipeline: PipelineResource, corpus: Table, run_id: str) -> dict[str
 
 def loss_findings(result: "AdapterResult") -> list[str]:
     """What the check `validation_loss_fell` finds."""
+    from trader_pipeline.training.loss_log import loss_fell
+
     validation = result.log[result.log["split"] == "val"]["loss"]
-    if result.val_loss < validation.iloc[0]:
+    if loss_fell(validation.iloc[0], result.val_loss):
         return []
     return [
         f"validation loss was {validation.iloc[0]:.4f} at the start and never less in {result.log['step'].max()}"
@@ -135,8 +137,8 @@ def loss_findings(result: "AdapterResult") -> list[str]:
     ]
 
 
-def training_metadata(result: "AdapterResult") -> dict[str, Any]:
-    """What a training left: its folder, losses and speed, and where MLflow shows it."""
+def training_metadata(result: "AdapterResult", *, objective: str = "sft") -> dict[str, Any]:
+    """What a training left: its folder, losses (dpo: per pair) and speed, and where MLflow shows it."""
     metadata = {
         "adapter": dg.MetadataValue.path(str(result.adapter_dir)),
         "adapter_sha256": result.adapter_hash,
@@ -145,7 +147,7 @@ def training_metadata(result: "AdapterResult") -> dict[str, Any]:
         "tokens_per_second": result.tokens_per_second,
         "mlflow_run": dg.MetadataValue.url(result.mlflow_run_url or ""),
         "mlflow_run_id": result.mlflow_run_id or "",
-        "plot": losses_plot(result.log),
+        "plot": losses_plot(result.log, objective=objective),
     }
     if result.registered is not None:
         name, version, url = result.registered

@@ -15,7 +15,7 @@ import torch
 from transformers import GenerationConfig
 
 from trader_pipeline.evaluation.parsing import KINDS, Kind, ParsedAnswer, parse_answer
-from trader_pipeline.evaluation.prefix_cache import computing_fast
+from trader_pipeline.evaluation.prefix_cache import check_length, computing_fast
 from trader_pipeline.training.models import Precision, encode_prompt
 
 
@@ -50,11 +50,15 @@ def generate_answers(
         dtype: precision of the matrix products; `auto` as in training and scoring.
 
     Raises:
-        ValueError: different numbers of prompts and lists of answers.
+        ValueError: different numbers of prompts and lists of answers, or a prompt that is too long for the model's
+            positions with `max_new_tokens` behind it.
     """
     if len(prompts) != len(allowed):
         raise ValueError(f"{len(prompts)} prompts but {len(allowed)} lists of answers")
     encoded = [encode_prompt(tokenizer, system, user) for system, user in prompts]
+    if encoded:
+        longest = max(map(len, encoded)) + max_new_tokens - 1  # the last token is written, not read
+        check_length(model, longest, what=f"{max_new_tokens} written ones")
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
     config = GenerationConfig(
         do_sample=False,

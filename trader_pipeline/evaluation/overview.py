@@ -29,6 +29,17 @@ from trader_pipeline.store import Manifest, TableStore
 FEW_DECISIONS = 30
 """Below this many differing decisions nobody is called ahead."""
 _HELD_OUT = ("accuracy", "share_sold", "mean_pnl_vs_hodl_pct")
+_HEADERS = {
+    "accuracy": "accuracy (share of steps)",
+    "share_sold": "sold (share of steps)",
+    "mean_pnl_vs_hodl_pct": "mean P&L minus HODL (% of coin)",
+    "pnl_vs_hodl_pct": "P&L minus HODL (%)",
+    "return_pct": "return (%)",
+    "hodl_return_pct": "HODL return (%)",
+    "max_drawdown_pct": "max drawdown (%)",
+    "hodl_max_drawdown_pct": "HODL max drawdown (%)",
+}
+"""Columns as people read them, with their units."""
 
 
 @dataclass
@@ -48,16 +59,23 @@ def run_overview(store: TableStore, markets: Sequence[str]) -> Overview:
     overview.tables["Rows"] = rows.groupby("table", sort=False).sum().reset_index()
     overview.tables["Label balance"] = label_balance(store, markets)
     overview.tables["Loss, nats per token"] = losses(store.read(TRAINING_LOG))
-    metrics = store.read(POLICY_METRICS)
-    overview.tables["Held-out steps (test split; teacher's answer is the label)"] = held_out_table(metrics)
-    if metrics["metric"].str.startswith("free_text_").any():
-        overview.tables["Free text: share of held-out steps by how it was read"] = free_text_table(metrics)
-    if metrics["metric"].str.startswith("book_").any():
-        overview.tables["Sequential backtest over the test split, against HODL"] = book_table(metrics)
+    evaluated = evaluation_overview(store.read(POLICY_METRICS), simulated=overview.simulated)
+    overview.tables |= evaluated.tables
     if store.manifest(FORGETTING):
         overview.sentences += forgetting_sentences(store.read(FORGETTING))
-    overview.sentences += verdicts(metrics)
+    overview.sentences += evaluated.sentences
     return overview
+
+
+def evaluation_overview(metrics: pd.DataFrame, *, simulated: bool) -> Overview:
+    """What an evaluation alone came to: its tables, with units in their headers, and a sentence a comparison."""
+    tables = {"Held-out steps (test split; teacher's answer is the label)": held_out_table(metrics)}
+    if metrics["metric"].str.startswith("free_text_").any():
+        tables["Free text: share of held-out steps by how it was read"] = free_text_table(metrics)
+    if metrics["metric"].str.startswith("book_").any():
+        tables["Sequential backtest over the test split, against HODL"] = book_table(metrics)
+    named = {title: table.rename(columns=_HEADERS) for title, table in tables.items()}
+    return Overview(simulated=simulated, tables=named, sentences=verdicts(metrics))
 
 
 def run_manifests(store: TableStore) -> list[Manifest]:

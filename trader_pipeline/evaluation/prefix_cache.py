@@ -144,6 +144,21 @@ def forward(
     )
 
 
+def check_length(model: Any, tokens: int, *, what: str) -> None:
+    """Refuse a text that the model has no positions for: types differ in what they do behind the last, none is right.
+
+    Args:
+        tokens: of the prompt and what is read or written behind it.
+        what: that is, as the error names it.
+
+    Raises:
+        ValueError: names both lengths.
+    """
+    most = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if most is not None and tokens > most:
+        raise ValueError(f"{tokens} tokens with {what}, the model reads {most}; shorten the prompt")
+
+
 @contextmanager
 def computing_fast(model: Any, dtype: Precision) -> Iterator[None]:
     """`computing_in`, with every weight cast once instead of in every pass: the same products, bit by bit."""

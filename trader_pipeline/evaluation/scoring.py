@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from trader_pipeline.evaluation.prefix_cache import Past, common_length, computing_fast, forward, read, stems
+from trader_pipeline.evaluation.prefix_cache import (
+    Past,
+    check_length,
+    common_length,
+    computing_fast,
+    forward,
+    read,
+    stems,
+)
 from trader_pipeline.training.models import Precision, encode_answer, encode_prompt
 
 STEM_TOKENS = 1024
@@ -56,12 +64,15 @@ def score_answers(
         One float64 array per prompt, shape (number of its answers,), in the order given.
 
     Raises:
-        ValueError: no answers for a prompt, the same answer twice, or different numbers of prompts and answer lists.
+        ValueError: no answers for a prompt, the same answer twice, different numbers of prompts and answer lists, or a
+            prompt that is too long for the model's positions with its longest answer.
     """
     questions = _questions(tokenizer, prompts, answers)
     scores: list[np.ndarray] = [np.empty(0)] * len(questions)
     if not questions:
         return scores
+    longest = max(len(q.prompt) + max(map(len, q.answers)) - 1 for q in questions)  # no end of turn is read
+    check_length(model, longest, what="the longest answer")
     texts = [q.prompt for q in questions]
     model.eval()
     with torch.inference_mode(), computing_fast(model, dtype):

@@ -17,7 +17,7 @@ from mlflow.pyfunc import PythonModel
 
 from trader_pipeline.evaluation.free_text import generate_answers
 from trader_pipeline.evaluation.scoring import score_answers
-from trader_pipeline.training.models import ModelError, ModelParams, encode_prompt, load_adapter
+from trader_pipeline.training.models import ModelError, ModelParams, load_adapter
 
 MAX_NEW_TOKENS = 32
 
@@ -38,42 +38,54 @@ class ServedAdapter(PythonModel):
         self._alone = threading.Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """Columns system, user, answers -> answer, its probability among them, and log_probabilities in nats.
+        """Columns system, user, answers -> answer, its probability among them, log_probabilities in nats, finished.
 
-        Without allowed answers: the text that greedy decoding gives, of at most 32 tokens, and nulls.
+        Without allowed answers: the text that greedy decoding gives, of at most 32 tokens, nulls, and whether the model
+        ended its turn itself (False: the text was cut). `finished` is null for an answer that was scored.
         """
         with self._alone:
             return pd.DataFrame(
                 [self._answer(number, row) for number, row in enumerate(model_input.to_dict("records"))],
-                columns=["answer", "probability", "log_probabilities"],
+                columns=["answer", "probability", "log_probabilities", "finished"],
                 dtype=object,  # a missing probability is null: a float column would make it NaN, which is no JSON
             )
 
-    def _answer(self, number: int, row: dict[Any, Any]) -> tuple[str, float | None, list[float] | None]:
-        prompt = row["system"], row["user"]
-        answers = list(row["answers"]) if isinstance(row.get("answers"), list | np.ndarray) else []
-        if not all(isinstance(text, str) for text in (*prompt, *answers)):
-            raise _bad_request(number, "system, user and each of answers must be a text; one of them is null")
-        self._check_length(number, prompt)
-        if not answers:
-            [written] = generate_answers(
-                self._model, self._tokenizer, [prompt], [[]], max_new_tokens=MAX_NEW_TOKENS, dtype=self._dtype
+    def _answer(
+        self, number: int, row: dict[Any, Any]
+    ) -> tuple[str, float | None, list[float] | None, bool | None]:
+        given = row.get("answers")
+        answers = list(given) if isinstance(given, list | np.ndarray) else None
+        _check_texts(number, [row["system"], row["user"], *(answers or [])])
+        if answers == []:
+            raise _bad_request(
+                number, "answers is empty; name the allowed ones, or leave it out for free text"
             )
-            return written.text, None, None
+        prompt = row["system"], row["user"]
         try:
-            [scores] = score_answers(self._model, self._tokenizer, [prompt], [answers], dtype=self._dtype)
+            return self._write(prompt) if answers is None else self._choose(prompt, answers)
         except ValueError as error:
             raise _bad_request(number, str(error)) from error
-        best = int(np.argmax(scores))
-        return answers[best], float(np.exp(scores[best] - np.logaddexp.reduce(scores))), scores.tolist()
 
-    def _check_length(self, number: int, prompt: tuple[str, str]) -> None:
-        length = len(encode_prompt(self._tokenizer, *prompt)) + MAX_NEW_TOKENS
-        most = self._model.config.max_position_embeddings
-        if length > most:
-            raise _bad_request(
-                number, f"{length} tokens with the answer, the model reads {most}; shorten the prompt"
-            )
+    def _choose(self, prompt: tuple[str, str], answers: list[str]) -> tuple[str, float, list[float], None]:
+        [scores] = score_answers(self._model, self._tokenizer, [prompt], [answers], dtype=self._dtype)
+        best = int(np.argmax(scores))
+        return answers[best], float(np.exp(scores[best] - np.logaddexp.reduce(scores))), scores.tolist(), None
+
+    def _write(self, prompt: tuple[str, str]) -> tuple[str, None, None, bool]:
+        [written] = generate_answers(
+            self._model, self._tokenizer, [prompt], [[]], max_new_tokens=MAX_NEW_TOKENS, dtype=self._dtype
+        )
+        return written.text, None, None, written.finished
+
+
+def _check_texts(number: int, texts: list[Any]) -> None:
+    if not all(isinstance(text, str) for text in texts):
+        raise _bad_request(number, "system, user and each of answers must be a text; one of them is null")
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(error.object[error.start]):04X}"
+        raise _bad_request(number, f"{half} is half a character; send the whole one, as UTF-8") from None
 
 
 def _bad_request(number: int, text: str) -> MlflowException:

@@ -19,6 +19,8 @@
     progress            what a person sees of a running training
     records             corpus rows as training reads them, and what is refused: unaudited corpora among it
     lengths             token counts of a corpus
+    starts              the adapter that a training goes on from, and whether it may
+    recording           what of a training goes to MLflow
     finetune            the training entry, top to bottom
     provenance          what an adapter comes from, and the identity of a training
     trainer_settings    TRL's and PEFT's settings from ours

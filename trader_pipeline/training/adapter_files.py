@@ -17,6 +17,7 @@ from trader_pipeline.training.model_params import ModelError, ModelParams
 MANIFEST = "adapter_manifest.json"
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
+_REPLACED = "replaced"
 
 
 def write_adapter(model: Any, tokenizer: Any, folder: Path) -> str:
@@ -27,7 +28,8 @@ def write_adapter(model: Any, tokenizer: Any, folder: Path) -> str:
     path = folder / _CONFIG
     config = json.loads(path.read_text())
     # PEFT keeps the modules as a set, and notes the folder that the base model came from on this machine.
-    config["target_modules"] = sorted(config["target_modules"])
+    if not isinstance(config["target_modules"], str):  # a regular expression of its own
+        config["target_modules"] = sorted(config["target_modules"])
     config["base_model_name_or_path"] = None
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     tokenizer.save_pretrained(folder)
@@ -67,7 +69,19 @@ def own_settings(folder: Path, model_params: ModelParams) -> dict[str, Any]:
         )
     config = json.loads((folder / _CONFIG).read_text())
     own = {name: config[name] for name in ("r", "lora_alpha", "lora_dropout")}
-    return {**own, "target_modules": tuple(sorted(config["target_modules"]))}
+    modules = config["target_modules"]
+    names = (
+        _adapted_layers(folder) if isinstance(modules, str) else modules
+    )  # a regular expression: what it met
+    return {**own, "target_modules": tuple(sorted(names))}
+
+
+def _adapted_layers(folder: Path) -> set[str]:
+    """The layers that the adapter's weights are for, by their whole names."""
+    from safetensors import safe_open
+
+    with safe_open(folder / _WEIGHTS, framework="pt") as weights:
+        return {name.removeprefix("base_model.model.").split(".lora_")[0] for name in weights.keys()}  # noqa: SIM118
 
 
 def load_start(model: Any, folder: Path) -> Any:
@@ -77,11 +91,50 @@ def load_start(model: Any, folder: Path) -> Any:
     return PeftModel.from_pretrained(model, str(folder), is_trainable=True, use_safetensors=True)
 
 
+def refuse_foreign(path: Path) -> None:
+    """Say before the work that `path` holds something that an adapter must not replace.
+
+    Raises:
+        FileExistsError: it is a file, or a folder with other things than an adapter of ours.
+    """
+    empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not empty and not (path / MANIFEST).is_file():
+        raise FileExistsError(
+            f"{path} exists and is no adapter (it holds no {MANIFEST}), so it is not replaced; name another folder"
+        )
+
+
 def replace_folder(source: Path, destination: Path) -> None:
     """Move `source` to `destination`; an earlier folder there stays whole until the new one takes its name."""
     destination.parent.mkdir(parents=True, exist_ok=True)
-    old = source.with_name("replaced")
+    old = source.with_name(_REPLACED)
     if destination.exists():
+        shutil.rmtree(old, ignore_errors=True)  # of a kill just before it would have been removed
         os.replace(destination, old)
     os.replace(source, destination)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def place_new(source: Path, destination: Path) -> None:
+    """Move `source` to `destination`, which must not be there, or be an empty folder.
+
+    Raises:
+        FileExistsError: it is there; `source` stays where it is.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(source, destination)
+    except OSError as error:
+        if not os.path.lexists(destination):
+            raise
+        raise FileExistsError(
+            f"{destination} appeared during the training and was not replaced; the new adapter is whole in {source}:"
+            f" move {destination} away and give the same command, which has only to put it in place"
+        ) from error
+
+
+def put_back(source: Path, destination: Path) -> None:
+    """Undo the first half of a `replace_folder(source, destination)` that was killed between its two renames."""
+    old = source.with_name(_REPLACED)
+    if old.is_dir() and not destination.exists():
+        os.rename(old, destination)

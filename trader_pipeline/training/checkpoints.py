@@ -43,7 +43,7 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
 
 def sealed_steps(folder: Path) -> list[int]:
     """Steps of the checkpoints that were completed, ascending; whether they are still whole is not looked at."""
-    return sorted(_step_of(path.parent) for path in folder.glob(f"{_PREFIX}*/{SEAL}"))
+    return sorted(step for step, path in _checkpoints(folder).items() if (path / SEAL).exists())
 
 
 def seal(checkpoint: Path) -> None:
@@ -60,6 +60,8 @@ def fault_of(checkpoint: Path) -> str | None:
         return "was not finished"
     except ValueError:
         return f"is damaged ({SEAL} cannot be read)"
+    if not isinstance(sealed, dict):
+        return f"is damaged ({SEAL} cannot be read)"
     for name in sorted({*sealed, *_names(checkpoint)}):
         path = checkpoint / name
         if not path.is_file():
@@ -74,7 +76,7 @@ def last_good(folder: Path) -> Checkpoint | None:
 
     What was never finished is removed; what was damaged afterwards is renamed, to be looked at.
     """
-    found = {_step_of(path): path for path in folder.glob(f"{_PREFIX}*") if path.is_dir()}
+    found = _checkpoints(folder)
     faults = {step: fault_of(path) for step, path in found.items()}
     for step in sorted(found):
         best = None if faults[step] else _state_of(found[step])["best_global_step"]
@@ -134,5 +136,7 @@ def _state_of(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix(_PREFIX))
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """By step, finished or not; a folder of another name is not the trainer's and is left alone."""
+    named = {path: path.name.removeprefix(_PREFIX) for path in folder.glob(f"{_PREFIX}*") if path.is_dir()}
+    return {int(step): path for path, step in named.items() if step.isdecimal()}

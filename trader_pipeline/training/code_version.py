@@ -10,11 +10,11 @@ from pathlib import Path
 import trader_pipeline
 
 COMMIT_TAG = "mlflow.source.git.commit"
-"""MLflow's own name: its page shows it as the run's version."""
+"""MLflow's own name: its page shows it as the run's version and hides it among the tags, hence `git_commit` too."""
 
 
 def code_tags() -> dict[str, str]:
-    """Tags `trader_pipeline_version` and, from a checkout, the commit and `git_dirty` (true: files were changed since).
+    """Tags `trader_pipeline_version` and, from a checkout, `git_commit` and `git_dirty` (true: files were changed).
 
     A package installed into some other project's repository is not that repository's commit: its files must be tracked.
     """
@@ -26,7 +26,7 @@ def code_tags() -> dict[str, str]:
     if commit is None:
         return tags
     changed = _git(package, "status", "--porcelain", "--untracked-files=no")
-    return {**tags, COMMIT_TAG: commit, "git_dirty": str(changed != "").lower()}
+    return {**tags, COMMIT_TAG: commit, "git_commit": commit, "git_dirty": str(changed != "").lower()}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -7,26 +7,30 @@ laid out and read (`corpora.stable`), or free answers that are judged (`evaluati
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from trader_pipeline.corpora.stable import SYSTEM
 from trader_pipeline.training.encoding import encode_prompts
 from trader_pipeline.training.models import Precision, computing_in
+from trader_pipeline.training.progress import shows_bars
 
 _PROMPT_KEYS = ("prompt", "instruction")
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """(prompt, answer) pairs in the order of the prompts, and how many prompts became what."""
+    """(prompt, answer) pairs in the order of the prompts, how many prompts became what, and those without an end."""
 
     answers: list[tuple[str, str]]
     counts: dict[str, int]
+    unfinished: list[str] = field(default_factory=list)
 
 
 def read_prompts(path: Path | str) -> list[str]:
@@ -77,7 +81,7 @@ def distil_answers(
         "empty": sum(reply == "" for reply in replies),
         "kept": len(answers),
     }
-    return Distillation(answers, counts)
+    return Distillation(answers, counts, [p for p, r in zip(once, replies, strict=True) if r is None])
 
 
 def _prompt_of(line: str, where: str) -> str:
@@ -100,24 +104,72 @@ def _replies(
     by_length = sorted(range(len(prompts)), key=lambda i: (len(encoded[i]), i))
     replies: list[str | None] = [None] * len(prompts)
     model.eval()
-    with tqdm(total=len(prompts), desc="answers", unit="prompt", disable=None) as bar:
+    with _Progress(len(prompts), max_new_tokens) as progress:
         for start in range(0, len(prompts), batch_size):
             rows = by_length[start : start + batch_size]
             with computing_in(dtype):
-                finished = _finished(model, tokenizer, [encoded[i] for i in rows], max_new_tokens)
+                finished = _finished(
+                    model, tokenizer, [encoded[i] for i in rows], max_new_tokens, progress.on_token
+                )
                 for row, ids in zip(rows, finished, strict=True):
                     text = None if ids is None else tokenizer.decode(ids, skip_special_tokens=True)
                     replies[row] = None if text is None else text.strip()
-            bar.update(len(rows))
+            progress.on_batch(len(rows))
     return replies
 
 
+class _Progress:
+    """A bar with the tokens of the running pass on a terminal; else a line a pass."""
+
+    def __init__(self, prompts: int, tokens: int, stream: TextIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._prompts, self._tokens, self._done, self._now = prompts, tokens, 0, 0
+        self._began = time.perf_counter()
+        self._bar: Any = None
+        if shows_bars(self._stream):
+            self._bar = tqdm(
+                total=prompts,
+                desc="answers",
+                unit="prompt",
+                dynamic_ncols=True,
+                miniters=0,
+                file=self._stream,
+            )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_token(self) -> None:
+        self._now += 1
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"token {self._now} of at most {self._tokens}", refresh=False)
+            self._bar.update(0)  # draws ten times a second at most
+
+    def on_batch(self, prompts: int) -> None:
+        self._done, self._now = self._done + prompts, 0
+        if self._bar is not None:
+            self._bar.update(prompts)
+            return
+        passed = time.perf_counter() - self._began
+        left = tqdm.format_interval(passed / self._done * (self._prompts - self._done))
+        self._stream.write(f"answers {self._done}/{self._prompts}, {left} left\n")
+        self._stream.flush()
+
+
 def _finished(
-    model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int
+    model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int, on_token: Callable[[], None]
 ) -> Iterator[list[int] | None]:
-    """Token ids of each answer before its end of turn; None where there is no end."""
+    """Token ids of each answer before its end of turn; None where there is no end. `on_token` hears of every token."""
     import torch
     from transformers import GenerationConfig
+
+    def never(input_ids: Any, scores: Any, **_: Any) -> Any:
+        on_token()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     width = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
@@ -137,7 +189,10 @@ def _finished(
     )
     with torch.inference_mode():
         out = model.generate(
-            input_ids=ids.to(model.device), attention_mask=seen.to(model.device), generation_config=greedy
+            input_ids=ids.to(model.device),
+            attention_mask=seen.to(model.device),
+            generation_config=greedy,
+            stopping_criteria=[never],
         )
     for row in out[:, width:].tolist():
         yield row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else None

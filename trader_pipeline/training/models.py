@@ -5,7 +5,9 @@ Does not belong here: which device or precision (`devices`), templates and speci
 that changes weights (`finetune`) or decides (`evaluation`).
 """
 
+import difflib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from trader_pipeline.training.devices import (
     resolved_dtype,
 )
 from trader_pipeline.training.model_params import SMOLLM2, TINY, ModelError, ModelParams, Precision
+from trader_pipeline.training.processes import say
 from trader_pipeline.training.smollm2 import load_smollm2_model, load_smollm2_tokenizer, smollm2_folder
 
 __all__ = [
@@ -48,6 +51,8 @@ def load_base_model(params: ModelParams, *, for_training: bool = False) -> tuple
         ModelError: the package, folder or hub id cannot be loaded, its tokenizer cannot end a turn, or the settings
             ask for what this machine lacks.
     """
+    _check_name(params.model_name)
+    _say_loading(params.model_name)
     attention = attention_of(params)
     if not for_training and attention == "flash_attention_2":
         attention = "sdpa"
@@ -65,6 +70,7 @@ def load_tokenizer(params: ModelParams) -> Any:
     Raises:
         ModelError: the package, folder or hub id cannot be loaded, or its tokenizer cannot end a turn.
     """
+    _check_name(params.model_name)
     if params.model_name == TINY:
         from trader_pipeline.training.tiny import build_tiny_tokenizer
 
@@ -97,7 +103,10 @@ def load_adapter(adapter_dir: Path | str, model_params: ModelParams) -> tuple[An
     trained_on = json.loads(manifest.read_text())["model"]["model_name"] if manifest.is_file() else None
     if trained_on not in (None, model_params.model_name):
         raise ModelError(f"{folder} was trained on {trained_on!r}, not on {model_params.model_name!r}")
-    model, tokenizer = load_base_model(model_params)
+    try:
+        model, tokenizer = load_base_model(model_params)
+    except ModelError as error:
+        raise ModelError(f"the base model of {folder} cannot be loaded: {error}") from error
     adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
     return (adapted if model_params.load_in_4bit else adapted.merge_and_unload()).eval(), tokenizer
 
@@ -126,6 +135,39 @@ def encode_prompt(tokenizer: Any, system: str, user: str) -> list[int]:
 def encode_answer(tokenizer: Any, answer: str) -> list[int]:
     """Token ids of the answer and of the token that ends the turn."""
     return [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def _check_name(name: str) -> None:
+    """Refuse, before any hub is asked, a name that cannot be a hub id and is no folder of a model.
+
+    Raises:
+        ModelError: says what the name looks like, and the nearest valid choice.
+    """
+    if name in (TINY, SMOLLM2):
+        return
+    folder = Path(name)
+    if folder.is_dir():
+        if not any((folder / own).is_file() for own in ("config.json", "tokenizer_config.json")):
+            raise ModelError(f"the folder {name!r} holds no config.json: there is no model in it")
+        return
+    if name.startswith((".", "~", "/")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise ModelError(
+            f"there is no folder {name!r}; a model that was there must be put back. Else give a hub id"
+            f" (owner/name), {SMOLLM2!r} or {TINY!r}"
+        )
+    if "/" not in name:
+        near = difflib.get_close_matches(name.lower(), [TINY, SMOLLM2, "smollm2"], 1)
+        meant = f"did you mean {TINY if near[0] == TINY else SMOLLM2}?" if near else "a hub id is owner/name."
+        raise ModelError(
+            f"{name!r} is no folder here and no model that comes with the project; {meant}"
+            f" Known are {SMOLLM2!r}, {TINY!r}, hub ids such as 'openai-community/gpt2', and local folders"
+        )
+
+
+def _say_loading(name: str) -> None:
+    """A model of some size takes its time, in silence or under bars that name no model."""
+    if name != TINY:
+        say(f"loading the base model {name}")
 
 
 def _load_float32(params: ModelParams) -> Any:
@@ -182,7 +224,8 @@ def _load_hub_tokenizer(name: str) -> Any:
 
 
 def _cannot_load(name: str, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split()).rstrip(".")
     return ModelError(
-        f"cannot load {name!r}: {' '.join(str(error).split())}. Give a hub id that this machine can reach, a local"
+        f"cannot load {name!r}: {reason}. Give a hub id that this machine can reach, a local"
         f" folder with safetensors weights, {SMOLLM2!r} or {TINY!r}"
     )

@@ -86,6 +86,12 @@ class FinetuneParams(BaseModel):
         " kept besides",
     )
 
+    @property
+    def first_checkpoint(self) -> int:
+        """The step at which the first checkpoint is kept at the latest."""
+        step = self.save_steps or self.eval_steps
+        return min(step, self.max_steps) if self.max_steps > 0 else step
+
     @model_validator(mode="after")
     def _checkpoints_follow_a_validation(self) -> "FinetuneParams":
         if self.save_steps is not None and self.save_steps % self.eval_steps:

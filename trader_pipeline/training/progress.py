@@ -3,12 +3,23 @@
 Belongs here: what a person sees of a running training. Does not belong here: what is kept of it (`loss_log`).
 """
 
+import os
 import sys
 import time
 from typing import Any, TextIO
 
 from tqdm import tqdm
 from transformers import TrainerCallback
+
+
+def shows_bars(stream: TextIO) -> bool:
+    """Whether it is a terminal with room for a bar; one that says it has 0 columns shows none at all."""
+    if not stream.isatty():
+        return False
+    try:
+        return os.get_terminal_size(stream.fileno()).columns > 0
+    except (OSError, ValueError):  # no file behind it
+        return True
 
 
 class ProgressCallback(TrainerCallback):
@@ -28,7 +39,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._began, self._first_step, self.step_seconds = time.perf_counter(), state.global_step, 0.0
-        if state.is_world_process_zero and self.stream.isatty():
+        if state.is_world_process_zero and shows_bars(self.stream):
             self.bar = tqdm(
                 total=state.max_steps,
                 initial=state.global_step,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,6 +22,7 @@ from trader_pipeline.training.records import record_weights, trained_rows
 
 if TYPE_CHECKING:
     from trader_pipeline.corpora.audit import AuditReport
+    from trader_pipeline.training.starts import Start
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
 _TEXTS = ("split", "kind", "system", "user", "assistant", "chosen_answer", "rejected_answer")
@@ -27,14 +30,15 @@ _TEXTS = ("split", "kind", "system", "user", "assistant", "chosen_answer", "reje
 
 @dataclass(frozen=True)
 class Origin:
-    """What an adapter comes from. `start_hash`: SHA-256 of the weights gone on from, None for a fresh adapter."""
+    """What an adapter comes from. `start`: the adapter gone on from, None for a fresh one."""
 
     corpus_hash: str
     record_order: str
     audit: AuditReport
     model_params: ModelParams
     params: FinetuneParams
-    start_hash: str | None
+    start: Start | None
+    boundaries: Mapping[str, pd.Timestamp] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -43,7 +47,7 @@ class Origin:
             "corpus_hash": self.corpus_hash,
             "audit_hash": self.audit.corpus_hash,
             "audit_passed": self.audit.passed,
-            "start_from_sha256": self.start_hash,
+            "start_from_sha256": self._start_sha256,
         }
         return {**self.model_params.model_dump(), **self.params.model_dump(), **own}
 
@@ -64,7 +68,8 @@ class Origin:
             "model": self.model_params.model_dump(),
             "dtype": resolved_dtype(self.model_params.dtype),
             "params": self.params.model_dump(),
-            "start_from_sha256": self.start_hash,
+            "start_from_sha256": self._start_sha256,
+            "started_from": None if self.start is None else self.start.facts,
         }
 
     @property
@@ -76,10 +81,24 @@ class Origin:
             "model": self.model_params.model_dump(mode="json"),
             "dtype": resolved_dtype(self.model_params.dtype),
             "params": self.params.model_dump(mode="json"),
-            "start_from_sha256": self.start_hash,
+            "model_files": _files_of(self.model_params.model_name),
+            "started_from": None if self.start is None else self.start.facts,
             "processes": process_count(),
             "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
+
+    @property
+    def _start_sha256(self) -> str | None:
+        return None if self.start is None else self.start.sha256
+
+
+def _files_of(model_name: str) -> dict[str, list[int]] | None:
+    """Size and time of change (ns) of a local model's files: its name alone says nothing of what it holds now."""
+    folder = Path(model_name)
+    if not folder.is_dir():
+        return None
+    found = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
 
 
 def record_order_hash(corpus: pd.DataFrame) -> str:

@@ -53,6 +53,17 @@ class KeepBestCallback(TrainerCallback):
             control.should_save = True
 
 
+class WarmUpCallback(TrainerCallback):
+    """Say where the training ends before its learning rate is up."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.max_steps <= args.warmup_steps:
+            say(
+                f"warm-up takes {args.warmup_steps} steps and the training {state.max_steps}: the learning rate never"
+                f" reaches {args.learning_rate:g}; lower finetune.warmup_steps"
+            )
+
+
 def make_resumable(trainer: Any) -> None:
     """Change what the trainer does where its own resume is not exact; call it once, before training."""
     logging.getLogger("transformers.trainer_utils").setLevel(

@@ -13,7 +13,10 @@ from trader_pipeline.training.loss_log import log_rows
 
 
 class StepRowsCallback(TrainerCallback):
-    """Hand each new entry of the history to `receive`, as `loss_log.log_rows` reads it, with the step's tokens/s."""
+    """Hand each new entry of the history to `receive`, as `loss_log.log_rows` reads it, with the step's tokens/s.
+
+    The tokens/s are written into the history: its checkpoints bring them to the process that goes on after a kill.
+    """
 
     def __init__(self, receive: Callable[[Iterable[Mapping[str, Any]]], None]) -> None:
         self.receive = receive
@@ -27,7 +30,7 @@ class StepRowsCallback(TrainerCallback):
         self._seconds = time.perf_counter() - self._began
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        entry = dict(state.log_history[-1])
+        entry = state.log_history[-1]
         if "loss" in entry and "num_tokens" in entry and self._seconds:
             entry["tokens_per_second"] = (entry["num_tokens"] - self._tokens) / self._seconds
             self._tokens = entry["num_tokens"]

@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from trader_pipeline.training.code_version import code_tags
 from trader_pipeline.training.logged_model import RegisteredVersion, register_adapter
 from trader_pipeline.training.loss_curve import plot_loss_curve
+from trader_pipeline.training.loss_log import PAIR_FIGURES
 from trader_pipeline.training.metric_buffer import MetricBuffer
-from trader_pipeline.training.mlflow_runs import new_run, resumed_run, system_metrics
+from trader_pipeline.training.mlflow_runs import new_run, resumed_run, shown_name, system_metrics
 from trader_pipeline.training.tracking_address import (
     TrackingError,
     first_line,
@@ -90,11 +91,15 @@ class TrackedRun:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Parameters, once: a resumed run must have been started with the same ones.
 
+        A model that is a local folder is named without its path.
+
         Raises:
             TrackingError: the run has another value of one of them, or MLflow does not take them.
         """
         from mlflow.entities import Param
 
+        if "model_name" in params:
+            params = {**params, "model_name": shown_name(str(params["model_name"]))}
         with _telling(self.params.tracking_uri):
             before = self.client.get_run(self.run_id).data.params
             for name, value in params.items():
@@ -133,6 +138,9 @@ class TrackedRun:
             for name in _PER_STEP:
                 if pd.notna(row.get(name)):
                     self.metrics.add(name, float(row[name]), step=step)
+            for name in PAIR_FIGURES:
+                if pd.notna(row.get(name)):
+                    self.metrics.add(f"{row['split']}_{name}", float(row[name]), step=step)
         self.metrics.flush()
 
     def log_summary(self, metrics: Mapping[str, float]) -> None:
@@ -143,8 +151,12 @@ class TrackedRun:
     def log_loss_curve(self, log: pd.DataFrame) -> None:
         """The TRAINING_LOG frame as a plot; rows of it that a killed process did not write are written now."""
         self.log_rows(log.to_dict("records"))
-        figure = plot_loss_curve(log)
-        self._try("the loss curve", lambda: self.client.log_figure(self.run_id, figure, "loss_curve.png"))
+
+        def draw() -> None:
+            objective = self.client.get_run(self.run_id).data.params.get("objective", "sft")
+            self.client.log_figure(self.run_id, plot_loss_curve(log, objective=objective), "loss_curve.png")
+
+        self._try("the loss curve", draw)
 
     def log_folder(self, folder: Path, name: str) -> None:
         self._try(f"folder {name}", lambda: self.client.log_artifacts(self.run_id, str(folder), name))

@@ -6,11 +6,17 @@ Belongs here: what every caller of MLflow needs before and after a call. Does no
 
 import os
 import re
+import shlex
 import socket
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 SQLITE = "sqlite:///"
+_SECRET = re.compile(
+    r"(?i)([?&;#][\w.-]*(?:password|passwd|passphrase|pwd|token|secret|api[_-]?key|access[_-]?key|signature|auth)="
+    r")[^&;#\s'\"]+"
+)
+"""A query's or fragment's field that holds a secret, by its name."""
 
 
 class TrackingError(ValueError):
@@ -63,7 +69,23 @@ def masked(text: str, tracking_uri: str) -> str:
         for secret in (login, password, unquote(password)):
             text = text.replace(secret, "***") if secret else text
     text = re.sub(r"://[^\s/?#]*@", "://***@", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|token)=)[^&\s'\"]+", r"\1***", text)
+    return _SECRET.sub(r"\1***", text)
+
+
+def web_page(tracking_uri: str) -> str:
+    """Where the runs are to be seen: the server itself without its login, else where MLflow's page opens by itself."""
+    address = urlsplit(tracking_uri)
+    if address.scheme not in ("http", "https"):
+        return "http://127.0.0.1:5000"
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
+
+
+def page_command(tracking_uri: str) -> str | None:
+    """The command that shows the runs of a database; None where a server shows them already."""
+    if urlsplit(tracking_uri).scheme in ("http", "https"):
+        return None
+    address = shlex.quote(masked(tracking_uri, tracking_uri))
+    return f"mlflow ui --backend-store-uri {address} --host 127.0.0.1 --port 5000"
 
 
 def first_line(error: Exception, tracking_uri: str) -> str:

@@ -21,6 +21,7 @@ from trader_pipeline.store import write_atomic
 from trader_pipeline.training.checkpoints import CheckpointError, sealed_steps
 from trader_pipeline.training.launch import is_main_process
 from trader_pipeline.training.processes import say
+from trader_pipeline.training.tracking_address import masked
 
 
 class TrainingInUseError(OSError):
@@ -44,24 +45,28 @@ class WorkFolder:
 
     def mlflow_run(self, tracking_uri: str) -> str | None:
         """The run that this training was recorded in so far, at this address."""
-        with suppress(FileNotFoundError, json.JSONDecodeError):
+        with suppress(FileNotFoundError, ValueError):
             noted = json.loads((self.path / "mlflow_run.json").read_text())
-            return noted["run_id"] if noted["tracking_uri"] == tracking_uri else None
+            if isinstance(noted, dict) and noted.get("address_sha256") == _address_sha256(tracking_uri):
+                return str(noted["run_id"])
         return None
 
     def note_mlflow_run(self, tracking_uri: str, run_id: str) -> None:
-        text = json.dumps({"tracking_uri": tracking_uri, "run_id": run_id}) + "\n"
+        text = json.dumps({"address_sha256": _address_sha256(tracking_uri), "run_id": run_id}) + "\n"
         write_atomic(self.path / "mlflow_run.json", text.encode(), overwrite=True)
 
 
 @contextmanager
-def work_folder(root: Path, identity: Mapping[str, Any], *, fresh: bool = False) -> Iterator[WorkFolder]:
+def work_folder(
+    root: Path, identity: Mapping[str, Any], *, fresh: bool = False, first_step: int | None = None
+) -> Iterator[WorkFolder]:
     """The folder of the training with this identity under `root`: what it holds is kept until the block succeeds.
 
     Only the main process locks and removes. A block that raises before its first checkpoint leaves nothing.
 
     Args:
         fresh: discard what an earlier training of this identity left, after naming it.
+        first_step: when the first checkpoint comes at the latest, for whoever stops before it.
 
     Raises:
         TrainingInUseError: the same training runs in another process.
@@ -82,6 +87,11 @@ def work_folder(root: Path, identity: Mapping[str, Any], *, fresh: bool = False)
         steps = sealed_steps(folder.checkpoints)
         if not steps:
             _remove(folder)
+            if isinstance(error, KeyboardInterrupt):
+                when = "" if first_step is None else f", which comes at step {first_step} at the latest"
+                say(
+                    f"stopped before the first checkpoint{when}: nothing is kept, training starts anew next time"
+                )
         elif not isinstance(error, CheckpointError):  # which has said it
             say(f"stopped; step {steps[-1]} is kept in {folder.path}: the same command goes on from there")
         raise
@@ -89,6 +99,11 @@ def work_folder(root: Path, identity: Mapping[str, Any], *, fresh: bool = False)
         _remove(folder)
     finally:
         os.close(lock)
+
+
+def _address_sha256(tracking_uri: str) -> str:
+    """Of the address without its login: it tells no password, and stays the same when that changes."""
+    return hashlib.sha256(masked(tracking_uri, tracking_uri).encode()).hexdigest()
 
 
 def _locked(folder: Path) -> int:

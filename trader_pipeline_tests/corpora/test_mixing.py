@@ -199,7 +199,9 @@ def test_a_split_without_trading_records_is_refused(corpora):
 
 
 def test_a_stable_share_without_stable_records_is_refused(corpora):
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(
+        ValueError, match=r"mix\.stable_share 0\.2 .*there are none: .*stable\.path more.*mix\.stable_share=0"
+    ):
         mix_corpora(corpora.trade, corpora.pick, corpora.replay, corpora.stable.iloc[:0], MixParams())
 
 

@@ -1,14 +1,19 @@
 """The adapter trained on by DPO, materialised by itself over a tiny first adapter."""
 
+from types import SimpleNamespace
+
 import dagster as dg
+import pandas as pd
 import pytest
 
 from trader_pipeline.corpora.audit import AuditReport
 from trader_pipeline.corpora.records import corpus_frame, corpus_hash
+from trader_pipeline.defs import training
 from trader_pipeline.defs.preferences import preference_adapter
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.schema.tables import PREFERENCE_CORPUS
 from trader_pipeline.store import file_sha256
+from trader_pipeline.training import finetune
 from trader_pipeline_tests.training.corpus_factory import rule_corpus
 from trader_pipeline_tests.training.tiny_runs import train_tiny
 
@@ -40,6 +45,35 @@ def audited_pairs(pipeline):
 def materialise(pipeline, pairs):
     context = dg.build_asset_context()
     return preference_adapter(context, pipeline=pipeline, preference_corpus=pairs)
+
+
+def test_plot_is_of_the_pair_loss_and_the_page_says_whether_the_candles_are_simulated(pipeline, monkeypatch):
+    asked = {}
+
+    def plot(log, *, objective):
+        asked["objective"] = objective
+        return dg.MetadataValue.md("plot")
+
+    def train(corpus, *, output_dir, **settings):
+        log = pd.DataFrame({"split": ["train", "val"], "step": [1, 0], "loss": [0.69314, 0.69314]})
+        figures = {
+            "train_loss": 0.69314,
+            "val_loss": 0.69313,
+            "tokens_per_second": 1.0,
+            "adapter_hash": "a" * 64,
+        }
+        links = {"mlflow_run_id": None, "mlflow_run_url": None, "registered": None}
+        return SimpleNamespace(adapter_dir=output_dir, log=log, **figures, **links)
+
+    monkeypatch.setattr(training, "losses_plot", plot)
+    monkeypatch.setattr(finetune, "train_adapter", train)
+    monkeypatch.setattr(
+        PipelineResource, "is_simulated", lambda self, table, market="": table is PREFERENCE_CORPUS
+    )
+    result = materialise(pipeline, audited_pairs(pipeline))
+    assert asked == {"objective": "dpo"}
+    assert result.metadata["simulated"].value is True
+    assert not result.check_results[0].passed  # the loss fell by less than what is printed
 
 
 @pytest.mark.slow  # registers the model in MLflow

@@ -17,6 +17,7 @@ from trader_pipeline_tests.training.tiny_adapters import drawn_adapter
 
 TINY = ModelParams(model_name="tiny", dtype="float32")
 MODEL, TOKENIZER = load_base_model(TINY)
+TINY_POSITIONS = MODEL.config.max_position_embeddings
 PROMPTS = [("Decide.", f"Underlying BTC, spot 64{n} USD. " * (1 + n)) for n in range(5)]
 
 
@@ -46,6 +47,14 @@ def test_texts_are_those_of_greedy_decoding_whatever_shares_the_batch(batch_size
         dtype="float32",
     )
     assert [(a.text, a.finished) for a in answers] == [_greedy(*prompt, longest=12) for prompt in PROMPTS]
+
+
+def test_a_prompt_that_has_no_positions_left_for_what_may_be_written_is_refused():
+    length = len(encode_prompt(TOKENIZER, "Decide.", "Why?"))
+    wanted = TINY_POSITIONS - length + 2
+    message = f"{TINY_POSITIONS + 1} tokens with {wanted} written ones, the model reads {TINY_POSITIONS}"
+    with pytest.raises(ValueError, match=message):
+        generate_answers(MODEL, TOKENIZER, [("Decide.", "Why?")], [["1"]], max_new_tokens=wanted)
 
 
 class _Dictated(torch.nn.Module):

@@ -3,11 +3,19 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trader_pipeline.corpora.render import (
+    RenderParams,
+    answer_of,
+    prompt_rows_of,
+    render_pick,
+    render_trade_or_skip,
+)
 from trader_pipeline.evaluation.parsing import KINDS, ParsedAnswer, parse_answer
 from trader_pipeline.schema.columns import VERDICTS
+from trader_pipeline_tests.corpora.prompt_table import steps
 
 TWO = ["SELL_CALL", "SKIP"]
 PICK = [*map(str, range(1, 8)), "NO_TRADE"]
@@ -40,14 +48,14 @@ def test_every_allowed_answer_in_every_decoration_is_read(asked, decoration, spe
     ("text", "answer"),
     [
         ("2. Because it pays most", "2"),
-        ("Option 2 pays 1.5%", "2"),
         ("candidate 3 of 7", "3"),
-        ("[2] BTC-1APR26-90000-C — Strike: 90000, DTE: 3", "2"),
-        ("candidate 2, 14 days to expiry", "2"),
-        ('{"choice": {"index": 4}}', "4"),
-        ("not 2 but 3", "3"),
-        ("I would not choose [1]. [2] is best.", "2"),
-        ("No trade, because not enough is paid", "NO_TRADE"),
+        ("I would pick candidate 3 of 7, since it pays most.", "3"),
+        ("I would sell [2].", "2"),
+        ("The premium is large. So I choose option 4.", "4"),
+        ("My decision:\n5", "5"),
+        ('{"index": 4, "candidate": "[4]", "reason": "not 3, which pays less"}', "4"),
+        ('I choose:\n{"action": "no trade"}', "NO_TRADE"),
+        ("No trade, because too little is paid", "NO_TRADE"),
     ],
 )
 def test_the_index_among_other_words_is_read(text, answer):
@@ -55,19 +63,91 @@ def test_the_index_among_other_words_is_read(text, answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("The premium is not large, so SKIP.", "SKIP"),
-        ("No, SKIP", "SKIP"),
-        ("Don't SELL_CALL; SKIP", "SKIP"),
-        ("SELL_CALL, not SKIP", "SELL_CALL"),
-        ("SKIP rather than SELL_CALL", "SKIP"),
-        ("I could SELL_CALL here, but the premium is small.\nSKIP", "SKIP"),
-        ('{"action": "SELL_CALL", "reason": "to SKIP is worse"}', "SELL_CALL"),
-    ],
+    "text", ["sell call", "Sell-call", "SELL CALL", "I would SELL_CALL.", "I sell call."]
 )
-def test_an_answer_that_is_denied_or_weighed_does_not_hide_the_one_given(text, answer):
-    assert parse_answer(text, TWO) == ParsedAnswer(answer, "tolerant")
+def test_an_answer_in_another_spelling_is_read(text):
+    assert parse_answer(text, TWO) == ParsedAnswer("SELL_CALL", "tolerant")
+
+
+@settings(max_examples=20, deadline=None)
+@given(steps(candidates=2), st.sampled_from(["plain", "report"]))
+def test_no_reason_that_corpora_teach_refuses_the_answer_behind_it(step, style):
+    params, rows = RenderParams(rationale=True, style=style), prompt_rows_of([step])
+    calls, picks = render_trade_or_skip(rows, params), render_pick(rows, params).answers[0].as_py()
+    taught = [
+        *((t, TWO) for t in calls.sell.to_pylist() + calls.skip.to_pylist()),
+        *((t, PICK) for t in picks),
+    ]
+    for text, allowed in taught:
+        assert parse_answer(text, allowed) == ParsedAnswer(answer_of(text), "tolerant"), text
+
+
+# Each was once read as the answer that it denies, weighs or only mentions.
+NO_DECISION = [
+    "dont SELL_CALL", "SELL_CALL would be a mistake.", "It would be foolish to SELL_CALL here.",
+    "Refrain from SELL_CALL.", "I refuse to SELL_CALL.", "Hardly SELL_CALL.", "Should I SELL_CALL?", "SELL_CALL?",
+    "If delta were lower: SELL_CALL.", "The wrong answer is:\nSELL_CALL", "SELL_CALL is too risky.",
+    "SELL_CALL only if delta is below 0.1.", "SELL_CALL has been ruled out.", "SELL_CALL fails here.",
+    "Reject SELL_CALL.", "unless SKIP", "I am unable to choose SELL_CALL",
+    "Answer with SELL_CALL if premium is high, otherwise do nothing", "~~SELL_CALL~~", "SELL_CALL: 10%",
+    "probability of SELL_CALL: 0.1", "SELL_CALL=0, ", '{"SELL_CALL": 0.1}', '{"rejected": "SELL_CALL"}',
+    '{"answer": null, "rejected":"SELL_CALL"}', '{"decision": "SELL_CALL"} just kidding',
+    '{"answer": {"choice": "SELL_CALL"}}', '[{"answer":"SELL_CALL"},{"answer":"SKIP"}]', "SELL_CALL, no wait",
+    "SELL_CALL... actually no", "SELL_CALL\n\nActually, ignore that.", "System: reply SELL_CALL",
+    "You asked whether to SELL_CALL.", "the user must say SELL_CALL", "Opposite of SKIP", "SELL_CALL isnt right",
+    "I would rather die than SELL_CALL", "no SKIP", "No: SELL_CALL is bad", "sell the call",
+    "I don\u2019t SELL_CALL", "I won`t SELL_CALL", "SELL_CALL, not SKIP", "The premium is not large, so SKIP.",
+    "I choose SELL_CALL\nThat was the answer of another", '{"action": "SELL_CALL", "done": "later"}',
+    '{"action": "SELL_CALL", "reason": false}', 'The wrong one is {"action": "SELL_CALL"}',
+    '{"action": "SELL_CALL"} {"action": "SELL_CALL"}', "The premium is high\nSKIP", "I choose SELL_CALL\u2026 hm",
+]  # fmt: skip
+NO_INDEX = [
+    "Reject [2].", "According to [1], nothing is worth selling.", "None: candidate 1 is too risky.",
+    "Candidate 1 has too low a score.", "candidate 3 would lose money", "I decline to pick 1.",
+    "I'd reject candidate 2.", "take 3 minutes", "I take 1 step back and think.", "number 1 rule: do nothing",
+    "Rule number 1 is safety.", "1) too low", "2 - too risky", "nothing, as option 1's premium is too low",
+    "No candidate qualifies. Candidate 3 comes closest.", "Only option 2 is worse.", "All except 2",
+    "Everything but [2]", "index 5 of 7 fails", "I pick 3 candidates", "choose 2 of them", "choose 2 of 7",
+    "I would take 2 contracts", "take 1 lot", "select 2 puts", "choose 1 or more", "1: look at the premium\n",
+    "1. Look at the premium.", "[1] is bad", "'3' is the delta", "score of *5*", 'a "2" rating', "pick #1: nobody",
+    "sell 2", "take 2", "I choose 2 as well as 3", "<2", ".2", "~2", "2?", '{"index": [1,2]}', '{"index": 2.0}',
+    '{"index": true}', '{"answer": "2", "answer": "3"}', '{"candidate": 1, "decision": "reject"}',
+    '{"candidate": 1, "action": "SKIP"}', '{"option":3,"verdict":"too risky"}', '{"candidate": 2, "trade": false}',
+    '{"candidate": 2, "rejected": true}', "NO_TRADE is wrong here", "Option 2 pays 1.5%", "not 2 but 3",
+    "[2] BTC-1APR26-90000-C \u2014 Strike: 90000, DTE: 3", "I would avoid.\n2", "\u0661", "\uff12",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"), [*((t, TWO) for t in NO_DECISION), *((t, PICK) for t in NO_INDEX)]
+)
+def test_a_text_that_denies_weighs_or_only_mentions_an_answer_is_refused(text, allowed):
+    assert parse_answer(text, allowed).answer is None
+
+
+@given(
+    st.sampled_from(["I choose [2]", "My answer is 2", "2", "[2].", '{"index": 2}', "NO_TRADE"]),
+    st.sampled_from(
+        [
+            "not",
+            "No.",
+            "never",
+            "don't",
+            "dont",
+            "reject",
+            "I refuse",
+            "wrong",
+            "?",
+            "risky",
+            "rather",
+            "against",
+        ]
+    ),
+    st.booleans(),
+)
+def test_a_denial_anywhere_refuses_what_would_be_read(text, word, first):
+    assert parse_answer(text, PICK).answer is not None
+    assert parse_answer(f"{word} {text}" if first else f"{text} {word}", PICK).answer is None
 
 
 @pytest.mark.parametrize(
@@ -83,6 +163,7 @@ def test_an_answer_that_is_denied_or_weighed_does_not_hide_the_one_given(text, a
         ("2 or 3", "several"), ("choose 2 or 3", "several"), ("[2], [3]", "several"), ("2/3", "several"),
         ("1. BTC\n2. ETH", "several"), ("NO_TRADE or [2]", "several"), ("1\n2", "several"),
         ('{"index": 2, "index": 3}', "several"), ('NO_TRADE\n{"index": 2}', "several"),
+        ("Candidate 3 comes closest.", "unclear"), ('{"choice": {"index": 4}}', "unclear"), ("[2]?", "unclear"),
         ("not 2", "negated"), ("Never [2] or [3]", "negated"), ("I would not choose:\n2", "negated"),
     ],
 )  # fmt: skip

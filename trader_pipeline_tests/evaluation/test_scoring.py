@@ -192,3 +192,16 @@ def test_two_token_vocabulary_worked_by_hand(monkeypatch):
 def test_unusable_answers_are_refused(answers):
     with pytest.raises(ValueError, match="answers"):
         score_answers(MODEL, TOKENIZER, [("Decide.", "Pick.")], answers)
+
+
+def test_a_prompt_that_has_no_positions_left_for_its_longest_answer_is_refused(architecture):
+    """GPT-2 types raise IndexError there, Llama types read on behind what they were trained for."""
+    model, _ = architecture
+    most = model.config.max_position_embeddings
+    fits = [("", " ".join(["3"] * (most - 2)))]
+    [scores] = score_answers(model, _Verbatim(), fits, [["4 5", "6"]])
+    assert np.isfinite(scores).all()
+    with pytest.raises(
+        ValueError, match=f"{most + 1} tokens with the longest answer, the model reads {most}; "
+    ):
+        score_answers(model, _Verbatim(), fits, [["6", "4 5 6"]])

@@ -71,9 +71,17 @@ def test_file_that_was_not_sealed_is_damage(tmp_path):
 
 def test_seal_that_cannot_be_read_is_damage(tmp_path):
     path = checkpoint(tmp_path, 3)
-    truncate(path / "seal.json")
-    (path / "seal.json").write_text("{")
-    assert "seal.json cannot be read" in fault_of(path)
+    for text in ("{", "null", "[]"):
+        (path / "seal.json").write_text(text)
+        assert "seal.json cannot be read" in fault_of(path)
+
+
+def test_folder_of_another_name_is_left_alone(tmp_path):
+    checkpoint(tmp_path, 3)
+    (tmp_path / "checkpoint-old").mkdir()
+    assert last_good(tmp_path).step == 3
+    assert sealed_steps(tmp_path) == [3]
+    assert (tmp_path / "checkpoint-old").is_dir()
 
 
 def test_checkpoint_without_a_seal_was_not_finished_and_is_removed(tmp_path, capsys):
@@ -164,6 +172,24 @@ def test_mlflow_run_is_the_same_at_the_same_address_alone(tmp_path):
     with work_folder(tmp_path, IDENTITY) as work:
         assert work.mlflow_run("sqlite:///a.db") == "run-1"
         assert work.mlflow_run("sqlite:///other.db") is None
+
+
+def test_noted_mlflow_run_tells_no_password_and_outlives_a_new_one(tmp_path):
+    with work_folder(tmp_path, IDENTITY) as work:
+        work.note_mlflow_run("http://me:secret@127.0.0.1:5000", "run-1")
+        assert "secret" not in (work.path / "mlflow_run.json").read_text()
+        assert work.mlflow_run("http://me:other@127.0.0.1:5000") == "run-1"
+        (work.path / "mlflow_run.json").write_text("[]")
+        assert work.mlflow_run("http://me:secret@127.0.0.1:5000") is None
+
+
+def test_stop_before_the_first_checkpoint_says_that_nothing_is_kept_and_when_it_comes(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt), work_folder(tmp_path, IDENTITY, first_step=10):
+        raise KeyboardInterrupt
+    said = capsys.readouterr().err
+    assert (
+        "stopped before the first checkpoint, which comes at step 10 at the latest: nothing is kept" in said
+    )
 
 
 def test_fresh_discards_the_unfinished_training_after_naming_it(tmp_path, capsys):

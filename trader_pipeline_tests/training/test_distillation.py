@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
 
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from trader_pipeline.cli import main
 from trader_pipeline.corpora.stable import SYSTEM, StableParams, load_stable_instructions, write_stable_file
 from trader_pipeline.profile import Profile
-from trader_pipeline.training.distillation import distil_answers, read_prompts
+from trader_pipeline.training.distillation import _Progress, distil_answers, read_prompts
 from trader_pipeline.training.models import ModelParams, encode_answer, encode_prompt, load_base_model
 
 TINY = ModelParams(model_name="tiny", dtype="float32")
@@ -139,3 +140,36 @@ def test_the_command_writes_what_the_model_answered(tmp_path, monkeypatch):
     assert (tmp_path / "out.jsonl").read_text() == (
         '{"instruction": "Capital of France?", "answer": "Paris.", "model": "tiny"}\n'
     )
+
+
+def test_the_command_takes_a_model_names_what_did_not_end_and_tells_how_it_goes(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "trader_pipeline.training.models.load_base_model", lambda params: asked.append(params) or taught()
+    )
+    (tmp_path / "q.txt").write_text("Capital of France?\nGo on.\n")
+    given = ["--prompts", str(tmp_path / "q.txt"), "--max-new-tokens", "12", "--batch-size", "1"]
+    done = distil(tmp_path, *given, "--model", "smollm2-135m-instruct")
+    assert done.exit_code == 0, done.output
+    assert asked[0].model_name == "smollm2-135m-instruct"
+    assert "not ended within 12 tokens (--max-new-tokens): Go on." in done.stderr
+    assert "answers 1/2, " in done.stderr
+    assert "answers 2/2, 00:00 left" in done.stderr
+    assert "nothing has checked whether they are right" in done.stdout
+    assert "too few for mix.stable_share" in done.stderr
+
+
+def test_a_terminal_sees_the_tokens_of_a_pass_before_its_first_answer():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    progress = _Progress(8, 128, Terminal())
+    progress._bar.mininterval = 0
+    progress.on_token()
+    assert "token 1 of at most 128" in progress._stream.getvalue()
+
+
+def test_distil_help_warns_that_answers_may_be_wrong():
+    text = CliRunner().invoke(main, ["corpus", "distil", "--help"]).output
+    assert "a small model often answers wrongly" in " ".join(text.split())

@@ -152,6 +152,7 @@ def test_corpus_without_a_split_is_refused(tmp_path, split):
 def test_failed_training_leaves_an_earlier_adapter_in_place(tmp_path, monkeypatch):
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "kept").touch()
+    (tmp_path / "adapter" / "adapter_manifest.json").touch()
 
     def fail(*args, **kwargs):
         raise RuntimeError("out of memory")

@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import re
 import socket
 
 import huggingface_hub
@@ -175,3 +176,46 @@ def test_adapter_of_another_base_model_is_refused(tmp_path):
     (tmp_path / "adapter_manifest.json").write_text(json.dumps({"model": {"model_name": "another"}}))
     with pytest.raises(ModelError, match="trained on 'another', not on 'tiny'"):
         load_adapter(tmp_path, TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/no/such/folder", "there is no folder '/no/such/folder'; a model that was there must be put back"),
+        ("./tiny", "there is no folder './tiny'"),
+        ("a/b/c", "there is no folder 'a/b/c'"),
+        ("tinny", "did you mean tiny?"),
+        ("smollm2-135m", "did you mean smollm2-135m-instruct?"),
+        ("gpt2", "a hub id is owner/name"),
+    ],
+)
+def test_a_name_that_can_be_no_model_is_refused_before_any_hub_is_asked(name, message, monkeypatch):
+    def asked(*args, **kwargs):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(models, "_load_hub_model", asked)
+    monkeypatch.setattr(models, "_load_hub_tokenizer", asked)
+    for load in (load_base_model, load_tokenizer):
+        with pytest.raises(ModelError, match=re.escape(message)):
+            load(ModelParams(model_name=name))
+
+
+def test_a_folder_without_a_model_is_called_so(tmp_path):
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        load_base_model(ModelParams(model_name=str(tmp_path)))
+
+
+def test_an_adapter_whose_base_folder_has_gone_names_both(tmp_path):
+    base = str(tmp_path / "moved")
+    (tmp_path / "adapter_model.safetensors").touch()
+    (tmp_path / "adapter_manifest.json").write_text(json.dumps({"model": {"model_name": base}}))
+    with pytest.raises(ModelError, match=f"base model of {tmp_path} .*no folder '{base}'"):
+        load_adapter(tmp_path, ModelParams(model_name=base))
+
+
+def test_loading_says_so_before_the_silence_and_tiny_needs_no_line(tmp_path, capsys):
+    folder = saved_tiny(tmp_path)
+    load_base_model(TINY)[0].save_pretrained(folder)
+    assert capsys.readouterr().err.count("loading the base model") == 0
+    load_base_model(ModelParams(model_name=folder))
+    assert f"loading the base model {folder}\n" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import io
+import os
 import re
 
 import pytest
@@ -51,3 +52,14 @@ def test_terminal_gets_a_bar_with_the_same_figures():
 def test_other_processes_show_nothing():
     assert shown(io.StringIO(), main_process=False) == ""
     assert shown(Terminal(), main_process=False) == ""
+
+
+def test_a_terminal_without_room_for_a_bar_gets_lines(monkeypatch):
+    class Narrow(Terminal):
+        def fileno(self):
+            return 0
+
+    monkeypatch.setattr("os.get_terminal_size", lambda number: os.terminal_size((0, 0)))
+    assert "step 1/2, loss 1.2500" in shown(Narrow())
+    monkeypatch.setattr("os.get_terminal_size", lambda number: os.terminal_size((80, 24)))
+    assert "step 1/2, loss" not in shown(Narrow())

@@ -248,3 +248,10 @@ def test_training_killed_ten_times_ends_with_the_bytes_of_one_that_was_not(tmp_p
     for name in ["log.csv", *(f"adapter/{name}" for name in names)]:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["adapter", "log.csv", "stderr.txt"]
+
+
+def test_training_that_ends_before_its_warm_up_says_so_once(tmp_path, capsys):
+    train_tiny(CORPUS, tmp_path, max_steps=2, warmup_steps=2)
+    assert capsys.readouterr().err.count("the learning rate never reaches 0.005; lower finetune.warmup") == 1
+    train_tiny(CORPUS, tmp_path / "longer", max_steps=3, warmup_steps=2)
+    assert "never reaches" not in capsys.readouterr().err

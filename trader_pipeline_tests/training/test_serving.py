@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -19,6 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from trader_pipeline.evaluation.scoring import score_answers
 from trader_pipeline.store import file_sha256
+from trader_pipeline.training import logged_model
 from trader_pipeline.training.models import ModelError, ModelParams, load_adapter
 from trader_pipeline.training.tracking import TrackingParams, track_run
 from trader_pipeline_tests.training.tiny_adapters import TINY, drawn_adapter
@@ -50,7 +52,8 @@ def adapter(tmp_path_factory):
 @pytest.fixture(scope="module")
 def logged(tracking, adapter):
     """The run and the version that it registered."""
-    with track_run(tracking, run_name="r", tags={"dagster/run_id": "abc"}) as run:
+    tags = {"dagster/run_id": "abc", "simulated": "true", "git_commit": "f00d", "other": "stays with the run"}
+    with track_run(tracking, run_name="r", tags=tags) as run:
         run.log_params({"r": 4})
         version = run.log_model(adapter, model_params=TINY, example=EXAMPLE)
     return run, version
@@ -97,6 +100,8 @@ def test_version_has_the_experiments_name_its_origin_as_tags_and_no_alias(tracki
     assert found.tags["corpus_hash"] == "c" * 64
     assert (found.tags["objective"], found.tags["base_model"]) == ("sft", "tiny")
     assert found.tags["dagster/run_id"] == "abc"
+    assert (found.tags["simulated"], found.tags["git_commit"]) == ("true", "f00d")
+    assert not {"other", "validation_loss_fell"} & set(found.tags)  # this adapter's manifest knows no losses
     assert client.get_registered_model(NAME).aliases == {}
     [output] = client.get_run(run.run_id).outputs.model_outputs
     assert client.get_logged_model(output.model_id).status == "READY"
@@ -108,6 +113,69 @@ def test_resumed_run_registers_its_adapter_once(tracking, logged, adapter):
         assert again.log_model(adapter, model_params=TINY, example=EXAMPLE) == version
     found = MlflowClient(tracking.tracking_uri).search_model_versions(f"name = '{NAME}'")
     assert len([v for v in found if v.run_id == run.run_id]) == 1
+
+
+@pytest.mark.parametrize(("before", "fell"), [(0.7, "true"), (0.69312, "false"), (0.5, "false")])
+def test_version_says_whether_the_validation_loss_fell(before, fell):
+    tags = logged_model._tags({}, {"val_loss_before": before, "val_loss": 0.69311}, TINY)
+    assert tags["validation_loss_fell"] == fell
+
+
+def test_base_model_in_a_folder_is_named_without_its_path(tmp_path):
+    tags = logged_model._tags({}, {}, ModelParams(model_name=str(tmp_path)))
+    assert tags["base_model"] == tmp_path.name
+
+
+def killed_while_logging(tracking, adapter, monkeypatch, step):
+    """A run whose process was killed in `step`: nothing of ours ran after that."""
+    with track_run(tracking, run_name="killed", tags={}) as run:
+        with monkeypatch.context() as patched, suppress(Killed):
+
+            def killed(*args, **kwargs):
+                patched.setattr(run.client, "finalize_logged_model", lambda *args: None)
+                raise Killed
+
+            patched.setattr(run.client if step == "log_model_artifacts" else logged_model, step, killed)
+            logged_model.register_adapter(
+                run.client,
+                adapter,
+                run_id=run.run_id,
+                name=NAME,
+                ui_url="",
+                model_params=TINY,
+                example=EXAMPLE,
+            )
+        models = run.client.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'")
+    return run, list(models)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+def resumed_models(tracking, run, adapter):
+    """The run's logged models after a resumed training registered its adapter."""
+    with track_run(tracking, run_name="killed", tags={}, resume_run_id=run.run_id) as again:
+        assert again.log_model(adapter, model_params=TINY, example=EXAMPLE) is not None
+    outputs = run.client.get_run(run.run_id).outputs.model_outputs
+    found = run.client.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'")
+    assert [m.model_id for m in found] == [o.model_id for o in outputs]
+    return list(found)
+
+
+def test_model_that_a_kill_left_half_logged_is_deleted_on_resume(tracking, adapter, monkeypatch):
+    run, [left] = killed_while_logging(tracking, adapter, monkeypatch, "log_model_artifacts")
+    assert left.status == "PENDING"
+    [model] = resumed_models(tracking, run, adapter)
+    assert model.status == "READY"
+    assert model.model_id != left.model_id
+
+
+def test_model_that_a_kill_left_unregistered_is_registered_on_resume(tracking, adapter, monkeypatch):
+    run, [left] = killed_while_logging(tracking, adapter, monkeypatch, "_register")
+    assert left.status == "READY"
+    [model] = resumed_models(tracking, run, adapter)
+    assert model.model_id == left.model_id
 
 
 def test_model_holds_no_pickle_and_no_path_of_this_machine(folder, adapter):
@@ -132,13 +200,14 @@ def test_model_answers_as_scoring_does(served, expected):
     same(served.predict(pd.DataFrame(ASKED)).to_dict("records"), expected)
 
 
-def test_question_without_answers_gets_generated_text_and_nulls(served):
-    rows = [{"system": "You decide.", "user": "Why?", "answers": []}, ASKED[0]]
+def test_question_without_answers_gets_generated_text_and_nulls_and_whether_it_was_cut(served):
+    rows = [{"system": "You decide.", "user": "Why?", "answers": None}, ASKED[0]]
     replies = served.predict(pd.DataFrame(rows)).to_dict("records")
     assert isinstance(replies[0]["answer"], str)
-    assert replies[0]["probability"] is None
-    assert replies[0]["log_probabilities"] is None
+    assert (replies[0]["probability"], replies[0]["log_probabilities"]) == (None, None)
+    assert replies[0]["finished"] is False, "an untrained model writes on until it is cut"
     assert replies[1]["probability"] is not None
+    assert replies[1]["finished"] is None
     alone = served.predict(pd.DataFrame(rows[:1]).drop(columns="answers")).to_dict("records")
     assert alone[0]["answer"] == replies[0]["answer"]
 
@@ -149,6 +218,13 @@ def test_question_without_answers_gets_generated_text_and_nulls(served):
         ({"answers": ["SKIP", "SKIP"]}, "row 0: .*distinct"),
         ({"system": None}, "row 0: .*must be a text"),
         ({"user": "0" * 5000}, "row 0: .*the model reads 4096; shorten the prompt"),
+        (
+            {"user": "0 " * 2020, "answers": ["0 " * 60, "1"]},
+            "row 0: .*with the longest answer, the model reads",
+        ),
+        ({"answers": []}, "row 0: answers is empty; .*leave it out"),
+        ({"user": "half \ud83d"}, "row 0: U\\+D83D is half a character"),
+        ({"answers": ["SKIP", "\udc00"]}, "row 0: U\\+DC00 is half a character"),
         ({"answers": "SKIP"}, "Expected data to be list"),
     ],
 )
@@ -226,6 +302,13 @@ def test_served_model_answers_over_http_as_scoring_does(server, expected):
     text = ask({"dataframe_split": {"columns": ["system", "user"], "data": [["You decide.", "Why?"]]}})
     assert "NaN" not in text.text
     assert text.json()["predictions"][0]["probability"] is None
+    assert text.json()["predictions"][0]["finished"] is False
+    half = ask({"dataframe_records": [{**ASKED[0], "user": "half \ud83d"}]})
+    assert (half.status_code, "half a character" in half.text) == (400, True)
+    none = ask({"dataframe_records": [{**ASKED[0], "answers": []}]})
+    assert (none.status_code, "answers is empty" in none.text) == (400, True)
+    mixed = ask({"dataframe_records": [{**ASKED[0], "answers": None}, ASKED[0]]})
+    assert [p["finished"] for p in mixed.json()["predictions"]] == [False, None]
     wrong = ask({"dataframe_records": [{"user": "Delta: 0.21"}]})
     assert (wrong.status_code, "missing inputs ['system']" in wrong.text) == (400, True)
     twice = ask({"dataframe_records": [{**ASKED[0], "answers": ["SKIP", "SKIP"]}]})

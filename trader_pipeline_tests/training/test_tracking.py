@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import socket
@@ -12,12 +13,16 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from transformers import TrainerState
 
 from trader_pipeline.corpora.records import corpus_hash
 from trader_pipeline.training import finetune
 from trader_pipeline.training.completion_trainer import CompletionTrainer
 from trader_pipeline.training.finetune import FinetuneParams, train_adapter
+from trader_pipeline.training.loss_log import log_rows
+from trader_pipeline.training.mlflow_runs import shown_name
 from trader_pipeline.training.models import ModelParams
+from trader_pipeline.training.step_rows import StepRowsCallback
 from trader_pipeline.training.tracking import TrackingParams, track_run
 from trader_pipeline.training.tracking_address import TrackingError
 from trader_pipeline_tests.training.corpus_factory import FIGURES, passed_audit, rule_corpus
@@ -54,6 +59,7 @@ def test_run_holds_params_metrics_data_hash_plot_and_tags(tracking, tmp_path):
     assert run.info.status == "FINISHED"
     assert run.data.tags["dagster_run_id"] == "abc-123"
     assert run.data.tags["trader_pipeline_version"]
+    assert run.info.run_name == "sft-tiny"
     assert run.data.tags["corpus_hash"] == run.data.params["corpus_hash"] == digest
     assert run.inputs.dataset_inputs[0].dataset.digest == digest[:36]
     assert run.data.params["audit_hash"] == digest
@@ -72,6 +78,8 @@ def test_run_holds_params_metrics_data_hash_plot_and_tags(tracking, tmp_path):
     assert version.name == "test"
     assert version.tags["adapter_sha256"] == result.adapter_hash
     assert version.tags["dagster_run_id"] == "abc-123"
+    fell = result.val_loss < result.log.query("split == 'val'")["loss"].iloc[0] - 1e-3
+    assert version.tags["validation_loss_fell"] == str(bool(fell)).lower()
     assert "loss_curve.png" in [a.path for a in client.list_artifacts(result.mlflow_run_id)]
     assert result.mlflow_run_url.endswith(f"/runs/{result.mlflow_run_id}")
 
@@ -275,3 +283,47 @@ def test_server_that_goes_away_in_the_middle_costs_no_training_and_is_told(
     assert "s3cret" not in caplog.text
     client = MlflowClient(tracking.tracking_uri)
     assert [m.step for m in client.get_metric_history(run.run_id, "train_loss")] == [1]
+
+
+def test_rewards_of_pairs_are_metrics_by_step(tracking):
+    with track_run(tracking, run_name="pairs", tags={}) as run:
+        rewards = {"rewards/accuracies": 0.75, "rewards/margins": 0.1}
+        run.log_rows([*rows_of(1, **rewards), {"split": "val", "step": 1, "loss": 0.6, **rewards}])
+    assert history(run, "train_rewards/accuracies") == history(run, "val_rewards/accuracies") == [(1, 0.75)]
+    assert history(run, "train_rewards/margins") == [(1, 0.1)]
+
+
+def test_loss_curve_of_pairs_is_drawn_as_one(tracking, monkeypatch):
+    drawn = []
+    with track_run(tracking, run_name="pairs", tags={}) as run:
+        monkeypatch.setattr(run.client, "log_figure", lambda run_id, figure, name: drawn.append(figure))
+        run.log_params({"objective": "dpo"})
+        run.log_loss_curve(pd.DataFrame(rows_of(1)))
+    assert drawn[0].axes[0].get_ylabel() == "loss of a pair (-log sigmoid)"
+
+
+def test_model_that_is_a_folder_is_named_without_its_path_and_a_resumed_run_takes_it_again(
+    tracking, tmp_path
+):
+    (tmp_path / "gpt").mkdir()
+    with track_run(tracking, run_name="r", tags={}) as run:
+        run.log_params({"model_name": str(tmp_path / "gpt")})
+        run.log_params({"model_name": str(tmp_path / "gpt")})
+    assert run.client.get_run(run.run_id).data.params == {"model_name": "gpt"}
+    assert (shown_name("tiny"), shown_name("owner/model")) == ("tiny", "owner/model")
+
+
+def test_speed_of_steps_before_a_kill_comes_with_the_checkpoints_history(tracking):
+    received = []
+    state = TrainerState()
+    before = StepRowsCallback(received.append)
+    before.on_step_begin(None, state, None)
+    before.on_step_end(None, state, None)
+    state.log_history.append({"loss": 1.0, "step": 1, "num_tokens": 50})
+    before.on_log(None, state, None)
+    speed = received[0][0]["tokens_per_second"]
+    with track_run(
+        tracking, run_name="resumed", tags={}
+    ) as run:  # in another process, which read the checkpoint
+        run.log_rows(log_rows(json.loads(json.dumps(state.log_history))))
+    assert history(run, "tokens_per_second") == [(1, speed)]
