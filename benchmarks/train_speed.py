@@ -199,7 +199,7 @@ def _trainer(
         "disable_tqdm": True,
     }
     if options.child == "ours":
-        own = {"bf16": True, "gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"}
+        own = {"bf16": True, "gradient_checkpointing": False}
     else:
         own = {} if options.stock_dtype == "bfloat16" else {"bf16": False}
     clock = _clock()

@@ -71,6 +71,8 @@ class CompletionTrainer(SFTTrainer):
         self.packed = packs(base)
         if self.packed:
             base.set_attn_implementation(packed_attention.NAME)
+            # No padding to save, and a step of records of one length alone is a step of one kind alone.
+            self.args.train_sampling_strategy = "random"
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_dataset(dataset, processing_class, *args, **kwargs)

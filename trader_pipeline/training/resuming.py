@@ -74,8 +74,9 @@ def make_resumable(trainer: Any) -> None:
 
     def sampler_by_epoch(dataset: Any = None) -> Any:
         sampler = draw(dataset)
-        # Grouped by length for all processes together: a step has the same records however many share them.
-        sampler.batch_size *= trainer.args.world_size
+        if hasattr(sampler, "batch_size"):
+            # Grouped by length for all processes together: a step has the same records however many share them.
+            sampler.batch_size *= trainer.args.world_size
         return OrderByEpoch(sampler, seed=trainer.args.seed, epoch=lambda: int(trainer.state.epoch))
 
     def save_sealed(model: Any, trial: Any) -> None:

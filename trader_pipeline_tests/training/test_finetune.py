@@ -39,7 +39,7 @@ def test_training_lowers_both_losses_and_logs_every_step(result):
     assert list(train.index) == list(range(1, 11))
     assert list(val.index) == [0, 4, 8, 10]
     assert val.loc[10] < val.loc[0] - 0.2
-    assert train.loc[10] < train.loc[1] - 0.2
+    assert train.loc[8:].mean() < train.loc[:3].mean() - 0.2  # of several steps: each has other records
     assert result.val_loss == val.min()
     assert result.tokens_per_second > 0
 

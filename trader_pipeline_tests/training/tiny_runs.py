@@ -31,7 +31,7 @@ def tiny_trainer(corpus, folder, kind=CompletionTrainer, **changes):
 
 
 def whole_batch(trainer):
-    """All training records in one batch: lengths differ, so there is padding, where the trainer groups by length."""
+    """All training records in one batch: lengths differ, so there is padding."""
     return trainer.data_collator(list(trainer.train_dataset))
 
 
