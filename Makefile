@@ -20,6 +20,7 @@ KLINES ?=
 DATA ?=
 PORT_DAGSTER ?= 3000
 PORT_MLFLOW ?= 5000
+PORT_DASHBOARD ?= 8050
 PYTEST_ARGS ?=
 ABLATION_ARGS ?=
 TRAIN_SPEED_ARGS ?=
@@ -64,9 +65,9 @@ format: $(STAMP) ## rewrite the code in the project's format and fix what lint c
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-ui: $(STAMP) ## Dagster and MLflow in the browser, on loopback; Ctrl-C stops them
+ui: $(STAMP) ## Dagster, MLflow and the dashboard in the browser, on loopback; Ctrl-C stops them
 	$(BIN)/trader-pipeline ui --profile $(PROFILE) $(if $(KLINES),--klines "$(KLINES)") \
-		--port-dagster $(PORT_DAGSTER) --port-mlflow $(PORT_MLFLOW)
+		--port-dagster $(PORT_DAGSTER) --port-mlflow $(PORT_MLFLOW) --port-dashboard $(PORT_DASHBOARD)
 
 # Real data are measured against where DATA, a folder with klines/, options/ and dvol/, is given or lies beside this one.
 bench: $(BENCH_STAMP) ## every script in benchmarks/, into benchmarks/results.md (DATA=a folder of real candles and quotes)

@@ -1,4 +1,4 @@
-"""The servers behind `make ui`: Dagster's webserver and daemon, and MLflow, as supervised processes on loopback.
+"""The servers behind `make ui`: Dagster's webserver and daemon, MLflow, and the dashboard, supervised on loopback.
 
 What belongs here: starting, watching and stopping those processes. What does not: anything of the pipeline
 itself; the servers load it through `workspace.yaml`. Neither dagster nor mlflow is imported here.
@@ -42,8 +42,8 @@ class Server:
     is_ready: Callable[[], bool]
 
 
-def serve(dagster_port: int, mlflow_port: int, data_dir: Path) -> int:
-    """Run Dagster's webserver and daemon and MLflow on loopback until Ctrl-C or SIGTERM; return the exit code.
+def serve(dagster_port: int, mlflow_port: int, dashboard_port: int, data_dir: Path) -> int:
+    """Run Dagster's webserver and daemon, MLflow and the dashboard until Ctrl-C or SIGTERM; return the exit code.
 
     Start it in the folder that holds `workspace.yaml` and `dagster.yaml`. MLflow's database and artifacts are
     under `data_dir/mlflow`, the logs under `data_dir/logs`, Dagster's home is `data_dir/dagster` (where its history
@@ -51,7 +51,9 @@ def serve(dagster_port: int, mlflow_port: int, data_dir: Path) -> int:
     missing, or a server died or did not answer in time; standard error says which.
     """
     project_dir = Path.cwd()
-    problem = _find_problem(project_dir, {"Dagster": dagster_port, "MLflow": mlflow_port})
+    problem = _find_problem(
+        project_dir, {"Dagster": dagster_port, "MLflow": mlflow_port, "Dashboard": dashboard_port}
+    )
     if problem:
         click.echo(problem, err=True)
         return 1
@@ -59,7 +61,7 @@ def serve(dagster_port: int, mlflow_port: int, data_dir: Path) -> int:
     for folder in ("dagster", "mlflow", "logs"):
         (data_dir / folder).mkdir(parents=True, exist_ok=True)
     prepare_dagster_home(data_dir)
-    servers = build_servers(dagster_port, mlflow_port, data_dir)
+    servers = build_servers(dagster_port, mlflow_port, dashboard_port, data_dir)
     return supervise(servers, log_dir=data_dir / "logs", environment=build_environment(data_dir))
 
 
@@ -76,12 +78,13 @@ def prepare_dagster_home(data_dir: Path) -> Path:
     return home
 
 
-def build_servers(dagster_port: int, mlflow_port: int, data_dir: Path) -> list[Server]:
-    """The three servers with their commands; `data_dir` is absolute."""
+def build_servers(dagster_port: int, mlflow_port: int, dashboard_port: int, data_dir: Path) -> list[Server]:
+    """The four servers with their commands; `data_dir` is absolute."""
     python = [sys.executable, "-m"]
     mlflow_dir = data_dir / "mlflow"
     dagster_address = f"http://{HOST}:{dagster_port}"
     mlflow_address = f"http://{HOST}:{mlflow_port}"
+    dashboard_address = f"http://{HOST}:{dashboard_port}"
     webserver = [
         "dagster_webserver",
         "--host",
@@ -119,6 +122,21 @@ def build_servers(dagster_port: int, mlflow_port: int, data_dir: Path) -> list[S
             [*python, "dagster._daemon", "run", "--workspace", "workspace.yaml"],
             None,
             lambda: _daemon_is_healthy(f"{dagster_address}/graphql"),
+        ),
+        Server(
+            "dashboard",
+            # The environment names the profile and its candles, as for Dagster's code.
+            [
+                *python,
+                "trader_pipeline.cli",
+                "dashboard",
+                "--port",
+                str(dashboard_port),
+                "--data-dir",
+                str(data_dir),
+            ],
+            dashboard_address,
+            lambda: _answers(dashboard_address),
         ),
     ]
 
@@ -169,7 +187,7 @@ def _find_problem(project_dir: Path, ports: Mapping[str, int]) -> str | None:
         if not (project_dir / filename).is_file():
             return f"{filename} not found in {project_dir}: start this command in the project's top folder."
     if len(set(ports.values())) < len(ports):
-        return f"Dagster and MLflow cannot share port {next(iter(ports.values()))}: give each its own."
+        return f"{', '.join(ports)} cannot share a port: give each its own."
     for name, port in ports.items():
         if _is_taken(port):
             return (

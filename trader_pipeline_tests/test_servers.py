@@ -39,7 +39,7 @@ def taken_port() -> Iterator[int]:
 def test_taken_port_is_named_with_the_way_out(
     project_dir: Path, taken_port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert serve(_free_port(), taken_port, project_dir / "data") == 1
+    assert serve(_free_port(), taken_port, _free_port(), project_dir / "data") == 1
     message = capsys.readouterr().err
     assert f"Port {taken_port} on 127.0.0.1 is taken, MLflow cannot use it" in message
     assert "--port-mlflow" in message
@@ -47,20 +47,22 @@ def test_taken_port_is_named_with_the_way_out(
 
 
 def test_one_port_for_both_is_refused(project_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert serve(3210, 3210, project_dir / "data") == 1
-    assert "cannot share port 3210" in capsys.readouterr().err
+    assert serve(3210, 3210, 3211, project_dir / "data") == 1
+    assert "cannot share a port" in capsys.readouterr().err
 
 
 def test_outside_the_project_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert serve(3210, 3211, tmp_path / "data") == 1
+    assert serve(3210, 3211, 3212, tmp_path / "data") == 1
     assert f"workspace.yaml not found in {tmp_path}" in capsys.readouterr().err
 
 
 def test_every_server_is_bound_to_loopback(tmp_path: Path) -> None:
-    for server in build_servers(3000, 5000, tmp_path):
+    for server in build_servers(3000, 5000, 8050, tmp_path):
+        if server.name == "dashboard":
+            continue  # Has no such option: its own test of the socket says where it listens.
         words = list(server.command)
         assert server.address is None or words[words.index("--host") + 1] == "127.0.0.1"
 
@@ -112,11 +114,11 @@ def test_signal_stops_servers_and_their_children(tmp_path: Path, number: signal.
 
 
 @pytest.mark.slow
-def test_dagster_and_mlflow_start_answer_and_stop(project_dir: Path) -> None:
-    dagster_port, mlflow_port = _free_port(), _free_port()
+def test_dagster_mlflow_and_dashboard_start_answer_and_stop(project_dir: Path) -> None:
+    dagster_port, mlflow_port, dashboard_port = _free_port(), _free_port(), _free_port()
     script = (
         "import sys, pathlib; from trader_pipeline.servers import serve;"
-        f"sys.exit(serve({dagster_port}, {mlflow_port}, pathlib.Path('data')))"
+        f"sys.exit(serve({dagster_port}, {mlflow_port}, {dashboard_port}, pathlib.Path('data')))"
     )
     names = {"PATH", "HOME", "LANG", "TMPDIR"}
     environment = {key: value for key, value in os.environ.items() if key in names}
@@ -137,9 +139,11 @@ def test_dagster_and_mlflow_start_answer_and_stop(project_dir: Path) -> None:
                 break
         assert f"http://127.0.0.1:{dagster_port}" in printed
         assert f"http://127.0.0.1:{mlflow_port}" in printed
+        assert f"http://127.0.0.1:{dashboard_port}" in printed
         for address in (
             f"http://127.0.0.1:{dagster_port}/server_info",
             f"http://127.0.0.1:{mlflow_port}/health",
+            f"http://127.0.0.1:{dashboard_port}/market",
         ):
             with urllib.request.urlopen(address, timeout=10) as response:
                 assert response.status == 200

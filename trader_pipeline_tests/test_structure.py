@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "trader_pipeline"
 ORDER = [
     "schema", "store", "klines", "options", "backtest", "datasets", "paper", "corpora", "leaks", "training",
-    "evaluation", "lineage", "profile", "settings", "defs", "servers", "cli",
+    "evaluation", "agents", "lineage", "profile", "settings", "dashboard", "defs", "servers", "cli",
 ]  # fmt: skip
 ALLOWED = {
     "dagster": {"defs", "cli"},  # `run` opens the Dagster instance
@@ -20,6 +20,11 @@ ALLOWED = {
     "transformers": {"training", "evaluation"},
     "peft": {"training", "evaluation"},
     "trl": {"training"},
+    "agents": {"agents"},  # openai-agents; ours is trader_pipeline.agents
+    "fractal": {"agents"},
+    "openai": {"agents"},
+    "dash": {"dashboard"},
+    "duckdb": {"dashboard"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -97,6 +102,14 @@ COMMANDS = [
     "stale",
     "train",
     "evaluate",
+    "agents",
+    "agents run",
+    "agents serve",
+    "agents cache",
+    "agents cache export",
+    "agents cache import",
+    "agents grid",
+    "dashboard",
 ]
 
 

@@ -11,6 +11,8 @@ Belongs here: options, messages, exit status. The work is a function of a stage,
     corpus      corpus build, audit, distil
     paper       paper tick, replay, status (paper_inputs, paper_table)
     leaks, lineage  leaks; lineage, stale
+    agents      agents run, serve, cache, grid (agents_inputs, agents_serving, agents_grid)
+    dashboard   dashboard
     stages      train, evaluate
     options     what several commands share
     errors      errors that a user can mend as one line
@@ -24,9 +26,11 @@ from __future__ import annotations
 import click
 
 from trader_pipeline import __version__
+from trader_pipeline.cli.agents import agents
 from trader_pipeline.cli.backtest import backtest
 from trader_pipeline.cli.calibration import calibrate, check
 from trader_pipeline.cli.corpus import corpus
+from trader_pipeline.cli.dashboard import dashboard
 from trader_pipeline.cli.errors import MendableErrors
 from trader_pipeline.cli.everything import run, ui
 from trader_pipeline.cli.klines import klines
@@ -52,10 +56,11 @@ def main() -> None:
     Backtest a rule, or a grid of them: trader-pipeline backtest --help
     One stage, without Dagster:         trader-pipeline klines import --help  (corpus, train, evaluate)
     Paper trades, live or replayed:     trader-pipeline paper --help  (tick, replay, status)
+    Language models as traders:         trader-pipeline agents --help  (run, grid, serve)
     Is that corpus sound?               trader-pipeline corpus audit FILE.jsonl
     Does anything look ahead?           trader-pipeline leaks
     Where does this record come from?   trader-pipeline lineage FILE.jsonl:LINE  (stale: what must be made again)
-    Look at it in the browser:          trader-pipeline ui
+    Look at it in the browser:          trader-pipeline dashboard  (ui: Dagster and MLflow too)
     """
 
 
@@ -74,5 +79,7 @@ for command in (
     stale,
     train,
     evaluate,
+    agents,
+    dashboard,
 ):
     main.add_command(command)

@@ -78,8 +78,11 @@ def run(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str, fo
 @click.option("--data-dir", default="", help="Where its tables lie. Default: data/<profile>.")
 @click.option("--port-dagster", default=3000, show_default=True, help="Port of the Dagster page.")
 @click.option("--port-mlflow", default=5000, show_default=True, help="Port of the MLflow page.")
-def ui(profile: str, klines: str, data_dir: str, port_dagster: int, port_mlflow: int) -> None:
-    """Start Dagster (webserver and daemon) and MLflow on loopback and print their addresses. Ctrl-C stops them.
+@click.option("--port-dashboard", default=8050, show_default=True, help="Port of the dashboard.")
+def ui(
+    profile: str, klines: str, data_dir: str, port_dagster: int, port_mlflow: int, port_dashboard: int
+) -> None:
+    """Start Dagster (webserver and daemon), MLflow and the dashboard on loopback; Ctrl-C stops them.
 
     \b
     Example:
@@ -93,7 +96,7 @@ def ui(profile: str, klines: str, data_dir: str, port_dagster: int, port_mlflow:
 
     os.environ.setdefault("DAGSTER_HOME", str(prepare_dagster_home(EnvironmentSettings().data_root)))
     _clear_dead_runs()
-    raise SystemExit(serve(port_dagster, port_mlflow, EnvironmentSettings().data_root))
+    raise SystemExit(serve(port_dagster, port_mlflow, port_dashboard, EnvironmentSettings().data_root))
 
 
 def _clear_dead_runs() -> None:

@@ -16,6 +16,8 @@ _OUT = click.Path(path_type=Path)
 if TYPE_CHECKING:
     import pandas as pd
 
+    from trader_pipeline.agents.covered_calls import AgentPolicy
+    from trader_pipeline.profile import Profile
     from trader_pipeline.training.finetune import AdapterResult
 
 
@@ -195,6 +197,20 @@ def _say_trained(result: AdapterResult, tracking_uri: str | None) -> None:
     help="Hourly DVOL values, where the candidates were made with them.",
 )
 @click.option("--out", type=_OUT, default=None, help="Folder for decisions.csv, metrics.csv and equity.csv.")
+@click.option(
+    "--agent",
+    "agent_models",
+    multiple=True,
+    metavar="MODEL",
+    help="Also judge this model of the endpoint at OPENAI_BASE_URL, asked step by step. May be repeated.",
+)
+@click.option(
+    "--agent-cache",
+    type=_OUT,
+    default=Path("answers.sqlite"),
+    show_default=True,
+    help="File of the agents' answers: a second run asks nothing.",
+)
 @click.argument("candidates", nargs=-1, required=True, type=_EXISTING)
 def evaluate(
     profile: str,
@@ -205,6 +221,8 @@ def evaluate(
     quotes_path: Path | None,
     index_path: Path | None,
     out: Path | None,
+    agent_models: tuple[str, ...],
+    agent_cache: Path,
     candidates: tuple[Path, ...],
 ) -> None:
     """Score an adapter on the held-out steps of candidate files, and run it in the sequential backtest.
@@ -242,6 +260,7 @@ def evaluate(
     if index_path:
         index = load_volatility_index_file(index_path)
         fine = {m.key: with_volatility_index(fine[m.key], index, underlying=m.underlying) for m in markets}
+    agents = [_agent(model, agent_cache, settings, frame) for model in agent_models]
     result = evaluate_adapter(
         adapter_dir=adapter,
         model_params=settings.model,
@@ -256,13 +275,32 @@ def evaluate(
         params=settings.evaluation,
         boundaries=_boundaries_of(adapter),
         quotes=load_quotes_file(quotes_path) if quotes_path else None,
+        guests=agents,
     )
     print_overview(evaluation_overview(result.metrics, simulated=simulated))
     _say_origin(simulated, settings.options.source)
+    for agent in agents:
+        faults = ", ".join(f"{count} {kind}" for kind, count in agent.faults.items() if count) or "none"
+        click.echo(f"{agent.name}: {len(agent.replies)} steps asked, without an answer (NO_TRADE): {faults}")
     if out is not None:
         for name in ("decisions", "metrics", "equity"):
             text = getattr(result, name).to_csv(index=False)
             click.echo(write_atomic(out / f"{name}.csv", text.encode()))
+
+
+def _agent(model: str, cache: Path, settings: Profile, candidates: pd.DataFrame) -> AgentPolicy:
+    from trader_pipeline.agents.covered_calls import AgentPolicy
+    from trader_pipeline.agents.openai_asker import asker_for
+    from trader_pipeline.agents.params import AgentParams
+    from trader_pipeline.evaluation.policies import recorded_slopes
+
+    return AgentPolicy(
+        name=f"agent {model}",
+        asker=asker_for(AgentParams(model=model, prompt="covered_call"), cache=cache),
+        render=settings.render,
+        seed=settings.evaluation.seed,
+        slopes=recorded_slopes(candidates),
+    )
 
 
 def _say_origin(simulated: bool, premiums: str) -> None:

@@ -10,6 +10,7 @@
     corpora     stable, trade_or_skip, pick_candidate, preference, replay, mixed
     training    lora_adapter, forgetting
     preferences preference_adapter: group training, made on request alone
+    agents      agent_grid [experiment], made on request alone
     evaluation  adapter_evaluation, policy_decisions, policy_equity, run_report
 
 Beside them: partitions, types (dagster-pandas), io_manager, resources, materialise and plots (metadata), staleness,
@@ -25,6 +26,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 
 from trader_pipeline.defs import (  # noqa: E402
+    agents,
     backtest,
     corpora,
     datasets,
@@ -55,6 +57,7 @@ STAGES = [
     training,
     preferences,
     evaluation,
+    agents,
 ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 from tqdm import tqdm
@@ -55,6 +55,13 @@ FREE_TEXT = " (free text)"
 ModelPolicy = LanguageModelPolicy | FreeTextPolicy
 
 
+class Guest(Policy, Protocol):
+    """A policy of another stage, judged beside the models on the same steps and in the same backtest."""
+
+    def choose(self, steps: Sequence[PromptStep]) -> Sequence[Choice]:
+        """One choice a step, in order."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Frames of POLICY_DECISIONS, POLICY_METRICS and POLICY_EQUITY (empty without the sequential run)."""
@@ -79,11 +86,12 @@ def evaluate_adapter(
     params: EvaluationParams,
     boundaries: Boundaries | None = None,
     quotes: pd.DataFrame | None = None,
+    guests: Sequence[Guest] = (),
 ) -> Evaluation:
     """Score adapter and base model on test steps and, where asked, run all policies over the test stretch.
 
     `candidates` is `candidate_dataset` of all markets; the splits are computed from it as for the corpora. Where it
-    is not the very data that the corpora were built from, give the `boundaries` of those.
+    is not the very data that the corpora were built from, give the `boundaries` of those. `guests` are judged too.
     """
     boundaries = boundaries or split_boundaries(candidates["decision_time"], split_params)
     steps = held_out_steps(candidates, split_params=split_params, boundaries=boundaries, params=params)
@@ -93,7 +101,7 @@ def evaluate_adapter(
         )
     models = language_models(adapter_dir, model_params, render, params, slopes=recorded_slopes(candidates))
     choosers: dict[str, Chooser] = {name: partial(_by_rule, rule) for name, rule in RULES.items()}
-    for policy in models:
+    for policy in (*models, *guests):
         choosers[policy.name] = partial(_in_batches, policy, params.batch_size)
     decisions = evaluate_held_out(steps, candidates, choosers)
     others = [policy.name for policy in models if policy.name != ADAPTER]
@@ -103,7 +111,7 @@ def evaluate_adapter(
             decisions,
             candidates,
             policy=ADAPTER,
-            against=[*others, *RULES, TEACHER],
+            against=[*others, *(g.name for g in guests), *RULES, TEACHER],
             params=params,
         ),
     ]
@@ -112,7 +120,11 @@ def evaluate_adapter(
     equity = pd.DataFrame()
     if params.sequential:
         results = run_policies(
-            [*(p for p in models if p.name in (ADAPTER, BASE)), *_rule_policies(backtest_params, params)],
+            [
+                *(p for p in models if p.name in (ADAPTER, BASE)),
+                *guests,
+                *_rule_policies(backtest_params, params),
+            ],
             markets=markets,
             candles=candles,
             fine_candles=fine_candles,
@@ -181,7 +193,7 @@ def _by_rule(rule: Callable[[PromptStep], Choice], steps: Sequence[PromptStep]) 
     return [rule(step) for step in steps]
 
 
-def _in_batches(policy: ModelPolicy, size: int, steps: Sequence[PromptStep]) -> list[Choice]:
+def _in_batches(policy: ModelPolicy | Guest, size: int, steps: Sequence[PromptStep]) -> list[Choice]:
     choices: list[Choice] = []
     with tqdm(total=len(steps), desc=f"{policy.name}, held-out steps", unit="step", disable=None) as bar:
         for start in range(0, len(steps), size):

@@ -12,6 +12,7 @@ from trader_pipeline.schema.tables import KLINES, REGIME_WINDOWS
 from trader_pipeline_tests.store.test_tables import candles
 
 EVALUATED = {"klines", "lora_adapter", "candidate_dataset", "option_quotes", "volatility_index"}
+NO_TABLES = {"recordings", "training_exports", "preference_adapter", "agent_grid", "run_report"}
 GRAPH = {
     "klines": set(),
     "kline_gaps": {"klines"},
@@ -45,6 +46,7 @@ GRAPH = {
     "lora_adapter": {"mixed_corpus", "stable_corpus"},
     "forgetting": {"lora_adapter", "mixed_corpus", "stable_corpus"},
     "preference_adapter": {"lora_adapter", "preference_corpus"},
+    "agent_grid": {"klines"},
     "adapter_evaluation": EVALUATED,
     "policy_decisions": EVALUATED,
     "policy_equity": EVALUATED,
@@ -77,9 +79,10 @@ def test_every_asset_has_a_group_a_description_and_table_assets_a_column_schema(
         node = graph.get(key)
         assert node.group_name in {
             "klines", "options", "backtest", "datasets", "paper", "corpora", "training", "evaluation",
+            "agents",
         }  # fmt: skip
         assert node.description
-        if key.to_user_string() not in ("recordings", "training_exports", "preference_adapter", "run_report"):
+        if key.to_user_string() not in NO_TABLES:
             assert node.metadata["dagster/column_schema"].columns
 
 

@@ -1,0 +1,120 @@
+"""A hosted model as a covered-call policy: asked with the corpora's figures, its answer a candidate or NO_TRADE.
+
+Belongs here: from a decision step to a request, from a reply to a choice, and how often there was none. Does not belong
+here: the text of the figures (`corpora.render`), asking a model (`asking`), what comes of a choice (`backtest`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from trader_pipeline.agents.asking import FAULTS, AgentReply, AgentRequest, Asker, Fault
+from trader_pipeline.agents.prompts import PROMPTS
+from trader_pipeline.backtest.policy import DecisionStep
+from trader_pipeline.corpora.render import (
+    PromptStep,
+    RenderParams,
+    allowed_answers,
+    prompt_rows_of,
+    render_pick,
+)
+from trader_pipeline.evaluation.policies import Choice, prompt_step_of
+
+_LIST = "Candidates:\n"
+
+
+@dataclass
+class AgentPolicy:
+    """Picks the candidate that a model names; whatever is no allowed answer is NO_TRADE and counted by kind.
+
+    A step is asked about once however often it comes. The candidates stand in the order of the corpora, drawn by
+    `seed` from the decision's identity. It serves the sequential backtest (`decide`) and held-out steps (`choose`).
+    `slopes` are the term structure's where it is recorded (`evaluation.policies.recorded_slopes`).
+    """
+
+    name: str
+    asker: Asker
+    render: RenderParams = field(default_factory=RenderParams)
+    prompt: str = "covered_call"
+    seed: int = 11
+    slopes: Mapping[tuple[str, pd.Timestamp], float] = field(default_factory=dict, repr=False)
+    replies: list[AgentReply] = field(default_factory=list, repr=False)
+    _kept: dict[tuple[str, pd.Timestamp, str], Choice] = field(default_factory=dict, repr=False)
+
+    def decide(self, step: DecisionStep) -> str | None:
+        """The instrument to sell, or None. Passes on AskingError, where the model cannot be asked at all."""
+        if step.candidates.empty:
+            return None
+        slope = self.slopes.get((step.underlying, step.decision_time))
+        return self.choose([prompt_step_of(step, term_structure_slope=slope)])[0].instrument
+
+    def choose(self, steps: Sequence[PromptStep]) -> list[Choice]:
+        """One choice a step, in order; None where nothing is on offer or no answer came."""
+        return [self._choice(step) for step in steps]
+
+    @property
+    def faults(self) -> dict[Fault, int]:
+        """How many of the steps asked about got no answer, by kind; all kinds, also those that never came."""
+        counted = Counter(reply.fault for reply in self.replies)
+        return {kind: counted[kind] for kind in FAULTS}
+
+    def fault_metrics(self, exit_style: str) -> pd.DataFrame:
+        """Rows of POLICY_METRICS: `agent_<fault>` is the share of the steps asked about that ended so."""
+        asked = len(self.replies)
+        rows = [
+            (self.name, "all", exit_style, f"agent_{kind}", number / asked if asked else 0.0, asked)
+            for kind, number in self.faults.items()
+        ]
+        return pd.DataFrame(rows, columns=["policy", "segment", "exit_style", "metric", "value", "count"])
+
+    def _choice(self, step: PromptStep) -> Choice:
+        if not step.candidates:
+            return Choice(None)
+        identity = (step.underlying, step.decision_time, step.exit_style)
+        if identity not in self._kept:
+            request, sold = pick_request(step, self.render, instructions=PROMPTS[self.prompt], seed=self.seed)
+            reply = _checked(self.asker.ask(request), request)
+            self.replies.append(reply)
+            self._kept[identity] = Choice(sold.get(reply.answer or ""))
+        return self._kept[identity]
+
+
+def pick_request(
+    step: PromptStep, render: RenderParams, *, instructions: str, seed: int
+) -> tuple[AgentRequest, dict[str, str]]:
+    """The question about a step, and the instrument behind each answer (NO_TRADE has none).
+
+    The message tells the market and the tool's output lists the candidates, both as the corpora's prompts do.
+
+    Raises:
+        ValueError: the renderer shows outcomes (`hindsight`), which no decision may see; or a figure is not finite.
+    """
+    if render.hindsight:
+        raise ValueError("an agent is never shown outcomes: set render.hindsight to false")
+    shown = render_pick(prompt_rows_of([step]), render, seed=seed)
+    instruments: list[str] = shown.instruments[0].as_py()
+    answers = allowed_answers("pick_candidate", len(instruments))
+    market, _, listed = str(shown.user[0]).partition(_LIST)
+    lines = [line.strip() for line in listed.splitlines()[: len(instruments)]]
+    tool = json.dumps({"candidates": lines}, ensure_ascii=False)
+    choices = f"1 to {len(instruments)}" if len(instruments) > 1 else "1"
+    request = AgentRequest(
+        instructions=instructions,
+        message=f"{market}Call get_candidates to see what is on offer. Answer {choices}, or {answers[-1]}.",
+        klines=lambda _rows: tool,
+        kind="covered_call",
+        answers=tuple(answers),
+    )
+    return request, dict(zip(answers, instruments, strict=False))
+
+
+def _checked(reply: AgentReply, request: AgentRequest) -> AgentReply:
+    """The reply; an answer that was not on offer is malformed, whoever let it through."""
+    if reply.fault is None and reply.answer not in request.answers:
+        return replace(reply, answer=None, fault="malformed")
+    return reply

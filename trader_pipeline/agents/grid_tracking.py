@@ -1,0 +1,146 @@
+"""A grid of agents in MLflow: one parent run, under it one finished run a point.
+
+Belongs here: what a grid logs. Opening a run, and marking it FAILED when its process is killed, is
+`training.tracking`'s. MLflow is imported inside functions: it is slow.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trader_pipeline.agents.grid_points import GridParams, Task
+from trader_pipeline.store import write_atomic
+from trader_pipeline.training.tracking import TrackedRun, TrackingParams, track_run
+
+EXPERIMENT = "trader-pipeline-agents"
+"""Apart from the training runs: the two share no figure."""
+_PARENT, _POINT = "mlflow.parentRunId", "trader_pipeline.point"
+_KEPT = "mlflow_run.json"
+
+
+@dataclass(frozen=True)
+class TrackedGrid:
+    """The open parent run."""
+
+    run: TrackedRun
+
+    def log_task(self, task: Task, figures: Mapping[str, float], *, folder: Path) -> None:
+        """A window's figures and files, into the point's run: `validation/sharpe` and so on. Logged once."""
+        if self._logged(task):
+            return
+        client, child = self.run.client, self._child(task)
+        client.log_artifacts(child, str(folder), task.window_name)
+        self._log(child, {f"{task.window_name}/{name}": value for name, value in figures.items()})
+        client.set_tag(child, task.window_name, task.key)  # last: from here on it is logged
+        client.set_terminated(child, status="FINISHED")
+
+    def log_failure(self, task: Task, why: str) -> None:
+        """The point's run as FAILED, with the reason as its tag."""
+        child = self._child(task)
+        self.run.client.set_tag(child, "error", f"{task.window_name}: {why}"[:5000])
+        self.run.client.set_terminated(child, status="FAILED")
+
+    def log_report(self, report: Mapping[str, Any], *, files: Sequence[Path]) -> None:
+        """What came of the whole grid (`grid_report.grid_report`), in the parent run."""
+        test = report["test"]
+        verdict = "unknown" if test is None else test["minus_hodl"]["verdict"]
+        figures = {"points": report["points"], "points_finished": report["points_finished"]}
+        if report["deflated_sharpe"] is not None:
+            figures["deflated_sharpe"] = report["deflated_sharpe"]
+        if test is not None:
+            gap = {
+                f"minus_hodl_{name}": test["minus_hodl"][name] for name in ("mean_pct", "low_pct", "high_pct")
+            }
+            figures |= {"best_test_sharpe": test["sharpe"], **gap}
+        self._log(self.run.run_id, figures)
+        self.run.client.set_tag(self.run.run_id, "verdict", verdict)
+        for path in files:
+            self.run.client.log_artifact(self.run.run_id, str(path))
+
+    def _log(self, run_id: str, figures: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), now, 0) for name, value in figures.items()]
+        self.run.client.log_batch(run_id, metrics=metrics)
+
+    def _logged(self, task: Task) -> bool:
+        found = self._found(task)
+        return found is not None and found.data.tags.get(task.window_name) == task.key
+
+    def _child(self, task: Task) -> str:
+        """The point's run, RUNNING from here on; made where it is not there."""
+        found, client = self._found(task), self.run.client
+        if found is not None:
+            client.update_run(found.info.run_id, status="RUNNING")
+            if "error" in found.data.tags:
+                client.delete_tag(found.info.run_id, "error")
+            return str(found.info.run_id)
+        from mlflow.entities import Param
+
+        tags = {_PARENT: self.run.run_id, _POINT: str(task.number)}
+        child = client.create_run(self.run.experiment_id, run_name=task.name, tags=tags).info.run_id
+        params = [Param(key, str(value)) for key, value in task.params.model_dump().items()]
+        client.log_batch(child, params=params)
+        return str(child)
+
+    def _found(self, task: Task) -> Any:
+        query = f"tags.`{_PARENT}` = '{self.run.run_id}' and tags.`{_POINT}` = '{task.number}'"
+        found = self.run.client.search_runs([self.run.experiment_id], query, max_results=1)
+        return found[0] if found else None
+
+
+@contextmanager
+def track_grid(
+    tracking: TrackingParams, params: GridParams, *, out: Path, market: str, simulated: bool
+) -> Iterator[TrackedGrid]:
+    """Open the grid's parent run, or go on with the one that was begun in `out` at the same address.
+
+    It ends as FINISHED, or as FAILED when the block raises or this process is killed.
+
+    Raises:
+        TrackingError: MLflow does not answer, or was asked to go on with other settings.
+    """
+    name = f"agents {market} {params.validation[0]:%Y-%m-%d} to {params.test[1]:%Y-%m-%d}"
+    tags = {"kind": "grid of agents", "note": "chosen by the validation window, reported on the test window"}
+    begun = _begun(out, tracking)
+    with track_run(tracking, run_name=name, tags=tags, resume_run_id=begun) as run:
+        if begun is None:
+            place = {"run_id": run.run_id, "address": _address(tracking)}
+            write_atomic(out / _KEPT, json.dumps(place).encode(), overwrite=True)
+        run.log_params(
+            {
+                "market": market,
+                "simulated": simulated,
+                **_flat(params.model_dump(mode="json", exclude={"agent"})),
+            }
+        )
+        yield TrackedGrid(run)
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in settings.items()
+    }
+
+
+def _begun(out: Path, tracking: TrackingParams) -> str | None:
+    path = out / _KEPT
+    if not path.is_file():
+        return None
+    kept = json.loads(path.read_text())
+    return str(kept["run_id"]) if kept["address"] == _address(tracking) else None
+
+
+def _address(tracking: TrackingParams) -> str:
+    """The address without its login: no file holds a password."""
+    from trader_pipeline.training.tracking_address import masked
+
+    return masked(tracking.tracking_uri, tracking.tracking_uri)

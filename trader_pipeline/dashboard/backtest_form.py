@@ -1,0 +1,194 @@
+"""The form of the page Backtests: its fields, what they may hold, and the job they make.
+
+Belongs here: from the address' words to a `BacktestJob`, or a sentence beside the field that is wrong. Nothing is
+started here (`backtest_jobs`) or drawn (`backtest_views`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+from pydantic import ValidationError
+
+from trader_pipeline.backtest.params import BacktestParams
+from trader_pipeline.backtest.window import resolve_window
+from trader_pipeline.dashboard.backtest_jobs import BacktestJob
+from trader_pipeline.klines.tables import refuse_gappy
+from trader_pipeline.profile import Profile
+from trader_pipeline.schema import TIMEFRAMES, Market, Table
+from trader_pipeline.schema.columns import EXIT_STYLES
+from trader_pipeline.schema.tables import KLINES, OPTION_QUOTES, REGIME_WINDOWS, VOLATILITY_INDEX
+from trader_pipeline.store import Manifest, TableStore, reference
+
+DATES = "dates"
+"""The choice of window in which the two dates count."""
+BOTH = "both"
+NUMBERS = {
+    "every": "decision_every_hours",
+    "threshold": "score_threshold",
+    "profit": "take_profit",
+    "rolls": "max_rolls",
+    "costs": "cost_multiplier",
+}
+"""Fields of the form by the setting that each is."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the form shows, and what is wrong with it by field; a form without errors has a job."""
+
+    values: dict[str, str]
+    errors: dict[str, str] = field(default_factory=dict)
+    job: BacktestJob | None = None
+
+
+def held_underlyings(store: TableStore, profile: Profile) -> list[str]:
+    """Coins whose finest candles are on disk."""
+    finest = profile.klines.finest_timeframe
+    held = {partition[0] for partition in store.partitions(KLINES)}
+    return sorted(key.split("_")[0] for key in held if key.endswith(f"_{finest}"))
+
+
+def held_timeframes(profile: Profile) -> list[str]:
+    """Timeframes to which the finest candles can be joined."""
+    finest = TIMEFRAMES[profile.klines.finest_timeframe]
+    return [
+        name
+        for name, step in TIMEFRAMES.items()
+        if step >= finest and pd.Timedelta("1D") % step == pd.Timedelta(0)
+    ]
+
+
+def closed_windows(store: TableStore) -> pd.DataFrame:
+    """REGIME_WINDOWS that are over; empty where none were dated."""
+    if store.manifest(REGIME_WINDOWS) is None:
+        return REGIME_WINDOWS.empty()
+    windows = store.read(REGIME_WINDOWS)
+    return windows[~windows["provisional"]].sort_values("start", ignore_index=True)
+
+
+def fill_form(state: Mapping[str, str], store: TableStore, profile: Profile) -> Form:
+    """The form's values: the address' where it names them, else those of the profile and the first dated window."""
+    windows = closed_windows(store)
+    held = held_underlyings(store, profile)
+    own = {Market.parse(m).underlying: Market.parse(m).timeframe for m in profile.markets}
+    underlying = state.get("underlying") or next(iter([c for c in own if c in held] or held), "")
+    values = {
+        "underlying": underlying,
+        "timeframe": own.get(underlying, profile.klines.finest_timeframe),
+        "window": windows["regime"].iloc[0] if len(windows) else DATES,
+        "start": "",
+        "end": "",
+        "exit": BOTH,
+        **{name: f"{getattr(profile.backtest, setting):g}" for name, setting in NUMBERS.items()},
+    }
+    values |= {name: state[name].strip() for name in values if state.get(name)}
+    dated = windows[windows["regime"] == values["window"]]
+    if len(dated):
+        values |= {edge: f"{dated[edge].iloc[0]:%Y-%m-%d}" for edge in ("start", "end")}
+    return Form(values)
+
+
+def read_form(form: Form, store: TableStore, profile: Profile) -> Form:
+    """The form with its job, or with a sentence for each field that is wrong."""
+    values, errors = form.values, dict[str, str]()
+    market = _market(values, store, profile, errors)
+    if values["window"] not in (known := [*closed_windows(store)["regime"], DATES]):
+        errors["window"] = f"Unknown window; choose {', '.join(known)}."
+    params = _params(values, profile, errors)
+    start, end = (_moment(values, name, errors) for name in ("start", "end"))
+    if values["exit"] not in (BOTH, *EXIT_STYLES):
+        errors["exit"] = f"Unknown exit style; choose {', '.join((BOTH, *EXIT_STYLES))}."
+    if start is not None and end is not None and end <= start:
+        errors["end"] = f"The window ends at {end:%Y-%m-%d}, not after its start; give a later day."
+    if errors or market is None or params is None:
+        return Form(values, errors)
+    finest = Market(market.underlying, profile.klines.finest_timeframe)
+    try:
+        begin, finish, _ = resolve_window(
+            store.read(KLINES, (finest.key,), columns=["open_time", "close_time", "close"]), market=market,
+            start=start, end=end, params=params, option_params=profile.options,
+        )  # fmt: skip
+    except ValueError as error:
+        return Form(values, _beside(f"{error}."))
+    try:
+        parents, simulated = _inputs(store, finest, profile)
+    except ValueError as error:
+        return Form(values, {"underlying": f"{error}"})
+    styles = EXIT_STYLES if values["exit"] == BOTH else (values["exit"],)
+    job = BacktestJob(
+        market=market.key, finest=finest.key, start=begin.isoformat(), end=finish.isoformat(), exit_styles=styles,
+        backtest=params, options=profile.options, parents=parents, simulated=simulated,
+    )  # fmt: skip
+    return Form(values, job=job)
+
+
+def _beside(text: str) -> dict[str, str]:
+    """What is wrong with the window, by the field to change."""
+    rhythm = "decision_every_hours is"
+    if text.startswith(rhythm):
+        return {"every": text.replace(rhythm, "The hours between decisions are")}
+    return {"end" if text.startswith("the candles end") else "start": text[0].upper() + text[1:]}
+
+
+def _market(
+    values: Mapping[str, str], store: TableStore, profile: Profile, errors: dict[str, str]
+) -> Market | None:
+    held = held_underlyings(store, profile)
+    if values["underlying"] not in held:
+        known = f"choose {' or '.join(held)}" if held else "make them first: trader-pipeline run"
+        errors["underlying"] = f"There are no candles of {values['underlying'] or 'any coin'}; {known}."
+    if values["timeframe"] not in (known_steps := held_timeframes(profile)):
+        errors["timeframe"] = f"Unknown timeframe; choose {', '.join(known_steps)}."
+    return None if errors else Market(values["underlying"], values["timeframe"])
+
+
+def _params(values: Mapping[str, str], profile: Profile, errors: dict[str, str]) -> BacktestParams | None:
+    given = {setting: values[name] for name, setting in NUMBERS.items()}
+    try:
+        return BacktestParams.model_validate({**profile.backtest.model_dump(), **given})
+    except ValidationError as error:
+        names = {setting: name for name, setting in NUMBERS.items()}
+        for problem in error.errors():
+            name = names.get(str(problem["loc"][0]) if problem["loc"] else "", "threshold")
+            errors[name] = f"{problem['msg']}; got {values[name]}."
+        return None
+
+
+def _moment(values: Mapping[str, str], name: str, errors: dict[str, str]) -> pd.Timestamp | None:
+    """A day or moment in UTC; None where the field is empty, which means all that the candles allow."""
+    if not values[name]:
+        return None
+    moment = pd.to_datetime(values[name], errors="coerce")
+    if not isinstance(moment, pd.Timestamp):
+        errors[name] = f"{values[name]!r} is no day; write it as 2024-03-01."
+        return None
+    return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+
+
+def _inputs(store: TableStore, finest: Market, profile: Profile) -> tuple[dict[str, str], bool]:
+    """Content hashes of the tables that the run reads, and whether the candles are simulated.
+
+    Raises:
+        ValueError: too many candles are missing; recorded quotes are asked for and there are none, or the candles are
+            simulated.
+    """
+    refuse_gappy(store, finest.key)
+    candles = store.manifest(KLINES, (finest.key,))
+    assert candles is not None, "the form was checked against the candles on disk"
+    parents = {reference(KLINES, (finest.key,)): candles.content_hash}
+    index, quotes = _filled(store, VOLATILITY_INDEX), _filled(store, OPTION_QUOTES)
+    if index and not candles.simulated:
+        parents[reference(VOLATILITY_INDEX)] = index.content_hash
+    if profile.options.source == "recorded":
+        if quotes is None or candles.simulated:
+            raise ValueError("The profile asks for recorded quotes, and there are none for these candles.")
+        parents[reference(OPTION_QUOTES)] = quotes.content_hash
+    return parents, candles.simulated
+
+
+def _filled(store: TableStore, table: Table) -> Manifest | None:
+    manifest = store.manifest(table)
+    return manifest if manifest is not None and manifest.rows else None

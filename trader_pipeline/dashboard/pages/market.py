@@ -1,0 +1,276 @@
+"""Market: candles with regimes and gaps, and what volatility was, what the market asked for it.
+
+Belongs here: the page. Bars are joined on the server to at most 2,000 a view; a zoom asks again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from dash import ClientsideFunction, Dash, Input
+
+from trader_pipeline.dashboard import parts
+from trader_pipeline.dashboard.figures import (
+    BARS,
+    MOST_BARS,
+    add_gaps,
+    add_windows,
+    bar_step,
+    candles_figure,
+    lines_figure,
+)
+from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, State, chosen, moment
+from trader_pipeline.dashboard.tables import Where
+from trader_pipeline.datasets.features import enough_history, market_features
+from trader_pipeline.schema import Market
+from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, OPTION_CHAIN, REGIME_WINDOWS, VOLATILITY_INDEX
+
+CHARTS = ("market-candles", "market-volatility")
+_LINES = 500
+"""Points of a volatility curve: each rests on 30 days, so more would show the same."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a reader asked to see; `complaint` says what about it makes no sense, and then all is shown."""
+
+    market: Market
+    start: pd.Timestamp
+    end: pd.Timestamp
+    step: pd.Timedelta
+    complaint: str = ""
+    coarsened: bool = False
+
+
+def layout(state: State, context: Context) -> list[Any]:
+    """Choices, figures of the span, candles, volatility, and the tables of gaps and windows."""
+    tables = context.tables
+    markets = [p[0] for p in tables.partitions(KLINES)]
+    if not markets:
+        command = f"trader-pipeline run --profile {context.profile.name}"
+        return [parts.empty("There are no candles yet.", command)]
+    view = read_view(state, chosen(state, "market", markets), context)
+    manifest = tables.manifest(KLINES, (view.market.key,))
+    candles = tables.candles(KLINES, (view.market.key,), step=view.step, start=view.start, end=view.end)
+    head = [
+        parts.simulated_badge(manifest is not None and manifest.simulated),
+        _choices(state, view, markets),
+    ]
+    if candles.empty:
+        return [
+            *head,
+            parts.empty(f"{view.market} has no candles from {view.start:%Y-%m-%d} to {view.end:%Y-%m-%d}."),
+        ]
+    gaps, windows = _gaps(view, context), _windows(view, context)
+    return [
+        *head,
+        _figures_of_the_span(candles, gaps, view),
+        parts.section("Prices", _candles(candles, gaps, windows, view)),
+        parts.section("Volatility", *_volatility(candles, windows, view, context)),
+        parts.section("Regime windows", *_windows_table(windows)),
+        parts.section("Gaps", *_gaps_table(gaps, view)),
+    ]
+
+
+def read_view(state: State, market: str, context: Context) -> View:
+    """The span and the bars' width: as asked, as fine as the screen can hold."""
+    own = Market.parse(market)
+    first, last = _whole_span(own, context)
+    start, end, complaint = first, last, ""
+    try:
+        start, end = moment(state, "from") or first, moment(state, "to") or last
+        if start >= end and {"from", "to"} <= set(state):
+            raise BadChoiceError(f"from ({start:%Y-%m-%d}) has to lie before to ({end:%Y-%m-%d})")
+        start, end = max(start, first), min(end, last)
+        if start >= end:
+            raise BadChoiceError(f"candles reach from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
+    except BadChoiceError as error:
+        start, end, complaint = first, last, f"{error}; all candles are shown"
+    finest = bar_step(end - start, own.step)
+    asked = chosen(state, "bar", ["auto", *BARS], "auto")
+    wanted = finest if asked == "auto" else max(pd.Timedelta(asked), own.step)
+    return View(own, start, end, max(wanted, finest), complaint, coarsened=wanted < finest)
+
+
+def _whole_span(market: Market, context: Context) -> tuple[pd.Timestamp, pd.Timestamp]:
+    figures = {"first": ("min", "open_time"), "last": ("max", "close_time")}
+    row = context.tables.groups(KLINES, (), figures, partitions=[(market.key,)]).iloc[0]
+    return row["first"], row["last"]
+
+
+def _choices(state: State, view: View, markets: list[str]) -> Any:
+    finer = [b for b in BARS if pd.Timedelta(b) >= view.market.step]
+    bars = [("auto", "as fine as fits"), *((b, b) for b in finer)]
+    return parts.controls(
+        parts.choice("market", "Market", markets, view.market.key, resets=("from", "to", "page")),
+        parts.choice("bar", "Bar", bars, state.get("bar", "auto")),
+        parts.text_field("from", "From (UTC)", state.get("from", ""), placeholder=f"{view.start:%Y-%m-%d}"),
+        parts.text_field(
+            "to", "To (UTC)", state.get("to", ""), placeholder=f"{view.end:%Y-%m-%d}", error=view.complaint
+        ),
+    )
+
+
+def _gaps(view: View, context: Context) -> pd.DataFrame:
+    key = (view.market.key,)
+    if context.tables.manifest(KLINE_GAPS, key) is None:
+        return KLINE_GAPS.empty()
+    where = [Where("to", ">", view.start), Where("from", "<", view.end)]
+    return context.tables.page(KLINE_GAPS, where=where, order=["from"], limit=MOST_BARS, partitions=[key])
+
+
+def _windows(view: View, context: Context) -> pd.DataFrame:
+    if not context.tables.exists(REGIME_WINDOWS):
+        return REGIME_WINDOWS.empty()
+    where = [Where("end", ">", view.start), Where("start", "<", view.end)]
+    return context.tables.page(REGIME_WINDOWS, where=where, order=["start"], limit=MOST_BARS)
+
+
+def _figures_of_the_span(candles: pd.DataFrame, gaps: pd.DataFrame, view: View) -> Any:
+    change = 100 * (candles["close"].iloc[-1] / candles["open"].iloc[0] - 1)
+    fall = 100 * (1 - candles["close"] / candles["close"].cummax()).max()
+    missing = int(gaps["bars"].sum())
+    bars = int(candles["bars"].sum())
+    return parts.tiles(
+        [
+            ("Last close", f"${candles['close'].iloc[-1]:,.0f}", f"{view.end:%Y-%m-%d %H:%M}"),
+            ("Change", f"{change:+.1f} %", "over the span shown"),
+            ("Largest fall", f"{fall:.1f} %", "between closes shown"),
+            ("Candles", f"{bars:,}", f"drawn as {len(candles):,} bars of {_words(view.step)}"),
+            ("Missing", f"{missing:,}", f"{len(gaps):,} {'gap' if len(gaps) == 1 else 'gaps'} in the span"),
+        ]
+    )
+
+
+def _candles(candles: pd.DataFrame, gaps: pd.DataFrame, windows: pd.DataFrame, view: View) -> Any:
+    figure = candles_figure(candles)
+    add_windows(figure, windows, start=view.start, end=view.end)
+    add_gaps(figure, gaps, float(candles["low"].min()))
+    _fix_span(figure, view)
+    coarser = (
+        "The bars asked for would be more than 2,000, so wider ones are drawn. " if view.coarsened else ""
+    )
+    described = (
+        f"{view.market.underlying} from {view.start:%Y-%m-%d} to {view.end:%Y-%m-%d} in bars of {_words(view.step)},"
+        f" between ${candles['low'].min():,.0f} and ${candles['high'].max():,.0f}. {coarser}"
+        "Hollow bars rose. Shades are regime windows, named in hindsight; crosses are gaps."
+        " Drag along the time to zoom, double-click for all."
+    )
+    return parts.figure(figure, title="Candles", described=described, id=CHARTS[0], height=430)
+
+
+def _volatility(candles: pd.DataFrame, windows: pd.DataFrame, view: View, context: Context) -> list[Any]:
+    lines = {"realised, last 30 days": realised(candles, view, context), **implied(view, context)}
+    lines = {name: frame for name, frame in lines.items() if len(frame)}
+    if not lines:
+        return [parts.empty("The span is too short: realised volatility needs 30 days of candles before it.")]
+    figure = lines_figure(
+        {name: (frame["time"], 100 * frame["value"]) for name, frame in lines.items()},
+        y_title="% a year",
+        spec=".3~f",
+    )
+    add_windows(figure, windows, start=view.start, end=view.end)
+    _fix_span(figure, view)
+    last = "; ".join(
+        f"{name}: {100 * frame['value'].iloc[-1]:.0f} % on {frame['time'].iloc[-1]:%Y-%m-%d}"
+        for name, frame in lines.items()
+    )
+    described = f"Volatility in percent a year. Last values: {last}."
+    missing = (
+        []
+        if len(lines) > 1
+        else [parts.note("No volatility index and no option chain exist for this market.")]
+    )
+    return [
+        parts.figure(figure, title="Realised and implied", described=described, id=CHARTS[1], height=300),
+        *missing,
+    ]
+
+
+def realised(candles: pd.DataFrame, view: View, context: Context) -> pd.DataFrame:
+    """`time, value`: the feature `realised_volatility_30d` along the span, where enough candles lie before."""
+    needed = ["open_time", "high", "low", "close", "close_time"]
+    where = [Where("open_time", ">=", view.start - pd.Timedelta(days=40)), Where("open_time", "<", view.end)]
+    klines = context.tables.page(
+        KLINES, needed, where=where, order=["open_time"], limit=10**7, partitions=[(view.market.key,)]
+    )
+    times = pd.DatetimeIndex(pd.date_range(view.start, view.end, periods=_LINES).floor("min"))
+    times = times[enough_history(klines, times, step=view.market.step)]
+    if times.empty:
+        return pd.DataFrame({"time": [], "value": []})
+    features = market_features(klines, times, step=view.market.step)
+    return pd.DataFrame({"time": times, "value": features["realised_volatility_30d"].to_numpy()})
+
+
+def implied(view: View, context: Context) -> dict[str, pd.DataFrame]:
+    """`time, value` by name: the venue's index where it is recorded, else what the chain's calls ask at the money."""
+    tables, underlying = context.tables, view.market.underlying
+    if tables.exists(VOLATILITY_INDEX):
+        where = [Where("underlying", "=", underlying), *_within("close_time", view)]
+        index = tables.page(
+            VOLATILITY_INDEX, ["close_time", "iv_close"], where=where, order=["close_time"], limit=10**7
+        )
+        if len(index):
+            every = index.iloc[:: max(1, len(index) // _LINES)]
+            return {"volatility index": every.set_axis(["time", "value"], axis=1)}
+    own = [p for p in tables.partitions(OPTION_CHAIN) if p[0] == view.market.key]
+    if not own:
+        return {}
+    near = [
+        Where("dte", ">=", 20.0),
+        Where("dte", "<=", 45.0),
+        Where("delta", ">=", 0.4),
+        Where("delta", "<=", 0.6),
+    ]
+    chain = tables.groups(
+        OPTION_CHAIN, ["decision_time"], {"value": ("avg", "iv")}, where=[*near, *_within("decision_time", view)],
+        partitions=own,
+    )  # fmt: skip
+    return {"implied, calls at the money, 20 to 45 days": chain.set_axis(["time", "value"], axis=1)}
+
+
+def _within(column: str, view: View) -> list[Where]:
+    return [Where(column, ">=", view.start), Where(column, "<=", view.end)]
+
+
+def _fix_span(figure: go.Figure, view: View) -> None:
+    figure.update_xaxes(range=[f"{view.start:%Y-%m-%d %H:%M}", f"{view.end:%Y-%m-%d %H:%M}"])
+    figure.update_yaxes(fixedrange=True)
+
+
+def _windows_table(windows: pd.DataFrame) -> list[Any]:
+    if windows.empty:
+        return [parts.empty("No regime window is dated in this span.")]
+    frame = windows[["regime", "label", "start", "end", "days", "return_pct", "provisional"]]
+    return [
+        parts.data_table(frame.head(60), caption="Windows in the span; end is exclusive, return in percent")
+    ]
+
+
+def _gaps_table(gaps: pd.DataFrame, view: View) -> list[Any]:
+    if gaps.empty:
+        return [parts.note("No candle is missing in this span.")]
+    longest = gaps.sort_values("bars", ascending=False, kind="stable").head(20)
+    caption = f"Gaps, the longest first; {len(longest)} of {len(gaps):,}, in bars of {view.market.timeframe}"
+    return [parts.data_table(longest, caption=caption)]
+
+
+def _words(step: pd.Timedelta) -> str:
+    hours = step / pd.Timedelta(hours=1)
+    if hours < 1:
+        return f"{round(60 * hours)} minutes"
+    return f"{hours:g} h" if hours < 24 else f"{hours / 24:g} d"
+
+
+def register(app: Dash, context: Context) -> None:
+    """A zoom on either chart goes into the URL."""
+    for chart in CHARTS:
+        app.clientside_callback(
+            ClientsideFunction(namespace="frame", function_name="zoomed"), Input(chart, "relayoutData")
+        )
+
+
+PAGE = Page("/market", "Market", layout, register, summary="candles, regimes, gaps, volatility")

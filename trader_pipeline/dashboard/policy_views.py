@@ -1,0 +1,200 @@
+"""What the page Policies shows: leaderboard, figures by regime, calibration, as frames and plotly figures.
+
+Belongs here: reading POLICY_METRICS and POLICY_DECISIONS for people. The verdicts are `evaluation`'s own sentences, the
+figure of the books is the report's. Does not belong here: components (`pages.policies`), new statistics of a policy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from trader_pipeline.backtest.page.plots import BLUE, GREY, INK, ORANGE, base_figure
+from trader_pipeline.backtest.regimes import regime_names
+from trader_pipeline.evaluation.overview import comparisons
+
+MOST_BINS = 10
+FEWEST_IN_BIN = 5
+"""A bin of fewer answers has no frequency worth drawing."""
+_MEAN = "mean_pnl_vs_hodl_pct"
+
+
+def leaderboard(metrics: pd.DataFrame, *, exit_style: str, segment: str) -> pd.DataFrame:
+    """Policies by their mean P&L against HODL on held-out steps, the best first; one below 0 loses to holding.
+
+    Columns `policy, mean_pnl_vs_hodl_pct` (% of the coin), `standing` ("ahead of HODL", "level with HODL", "behind
+    HODL": the sign of the mean, no test), `accuracy_pct, sold_pct` (% of steps), `steps`, and for the pairs
+    that were compared `difference, low, high` (% of the coin: the evaluated policy minus this one, with its bootstrap
+    interval), `compared` in words.
+
+    Args:
+        metrics: table POLICY_METRICS.
+        segment: `all` or an underlying; pairs are compared over all underlyings alone.
+    """
+    own = metrics[(metrics["segment"] == segment) & (metrics["exit_style"] == exit_style)]
+    wanted = ["accuracy", "share_sold", _MEAN]
+    held = own[own["metric"].isin(wanted)]
+    if held.empty:
+        return pd.DataFrame(columns=["policy", _MEAN, "standing", "accuracy_pct", "sold_pct", "steps"])
+    rows = held.pivot_table(index="policy", columns="metric", values="value").reindex(columns=wanted)
+    rows = rows.assign(
+        standing=np.select(
+            [rows[_MEAN] > 0, rows[_MEAN] < 0], ["ahead of HODL", "behind HODL"], "level with HODL"
+        ),
+        accuracy_pct=100 * rows["accuracy"],
+        sold_pct=100 * rows["share_sold"],
+        steps=held.groupby("policy")["count"].first(),
+    ).reset_index()
+    rows = rows[["policy", _MEAN, "standing", "accuracy_pct", "sold_pct", "steps"]]
+    return _with_pairs(rows, own).sort_values(_MEAN, ascending=False, kind="stable", ignore_index=True)
+
+
+def _with_pairs(rows: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    pairs = comparisons(metrics)
+    if pairs.empty:
+        return rows
+    words = pairs["policy"] + " " + pairs["standing"] + " it"
+    pairs = pairs.assign(compared=words).rename(columns={"policy": "evaluated", "mean": "difference"})
+    pairs = pairs[["against", "difference", "low", "high", "compared"]].drop_duplicates("against")
+    return rows.merge(pairs, left_on="policy", right_on="against", how="left").drop(columns="against")
+
+
+def leaderboard_figure(board: pd.DataFrame) -> go.Figure:
+    """Mean P&L against HODL, a bar a policy, the best on top; losing ones in another colour and with their sign.
+
+    Args:
+        board: as `leaderboard` makes it, not empty.
+    """
+    rows = board.iloc[::-1]
+    values = rows[_MEAN].to_numpy()
+    figure = base_figure(x_title="mean P&L minus HODL, % of coin per decision")
+    figure.add_trace(
+        go.Bar(
+            x=values,
+            y=rows["policy"].tolist(),
+            orientation="h",
+            marker={
+                "color": np.where(values < 0, ORANGE, BLUE).tolist(),
+                "pattern": {"shape": np.where(values < 0, "/", "").tolist()},
+            },
+            text=[f"{value:+.3f}" for value in values],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:+.3f} % of coin<extra></extra>",
+        )
+    )
+    figure.add_vline(x=0, line={"color": INK, "width": 1})
+    room = 0.15 * max(float(np.ptp(np.append(values, 0.0))), 1e-9)
+    figure.update_xaxes(range=[min(values.min(), 0) - room, max(values.max(), 0) + room])
+    figure.update_layout(hovermode="closest")
+    return figure
+
+
+def regime_table(decisions: pd.DataFrame, spots: pd.DataFrame, windows: pd.DataFrame) -> pd.DataFrame:
+    """Mean P&L against HODL by policy (rows) and regime label in hindsight (columns), % of the coin per decision.
+
+    `<label>` is the mean, `<label> steps` the count behind it; a regime that no decision lies in has no column.
+
+    Args:
+        decisions: rows of POLICY_DECISIONS of one exit style.
+        spots: `decision_time, underlying, spot`; may hold a decision several times.
+        windows: REGIME_WINDOWS; may be empty.
+    """
+    known = spots.drop_duplicates(["decision_time", "underlying"])
+    rows = decisions.merge(known, on=["decision_time", "underlying"], how="left")
+    rows = rows.assign(
+        pct=100 * rows["pnl_vs_hodl"] / rows["spot"],
+        regime=regime_names(rows["decision_time"], windows, by="label"),
+    )
+    grouped = rows.groupby(["policy", "regime"])["pct"].agg(["mean", "size"]).unstack("regime")
+    table = pd.DataFrame(index=grouped.index)
+    for label in sorted(set(rows["regime"])):
+        table[label] = grouped["mean"][label]
+        table[f"{label} steps"] = grouped["size"][label].fillna(0).astype("int64")
+    return table.reset_index()
+
+
+def calibration(decisions: pd.DataFrame) -> pd.DataFrame:
+    """Probability against frequency: `policy, probability, frequency, low, high, answers`, a row a bin.
+
+    `probability` is the mean probability that the policy gave its own whole answer (end of turn included, not scaled
+    to the answers that were allowed), `frequency` the share of those answers that were the teacher's, `low .. high`
+    its 95 % interval (Wilson). Bins hold the same number of answers, at least 5. Policies that give no probability,
+    as rules, have no rows.
+    """
+    scored = decisions.dropna(subset=["answer_log_probability"])
+    rows = []
+    for policy, own in scored.groupby("policy"):
+        probability = np.exp(own["answer_log_probability"].to_numpy())
+        correct = own["correct"].to_numpy(dtype=float)[np.argsort(probability, kind="stable")]
+        bins = int(np.clip(len(own) // FEWEST_IN_BIN, 1, MOST_BINS))
+        for p, c in zip(
+            np.array_split(np.sort(probability), bins), np.array_split(correct, bins), strict=True
+        ):
+            rows.append((policy, p.mean(), c.mean(), *_wilson(c.mean(), len(c)), len(c)))
+    return pd.DataFrame(rows, columns=["policy", "probability", "frequency", "low", "high", "answers"])
+
+
+def calibration_errors(bins: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
+    """`policy, answers, brier, ece`: mean squared error of the probabilities, and the bins' mean distance from them."""
+    rows = []
+    for policy, own in bins.groupby("policy"):
+        scored = decisions[decisions["policy"] == policy].dropna(subset=["answer_log_probability"])
+        probability = np.exp(scored["answer_log_probability"].to_numpy())
+        distance = (own["probability"] - own["frequency"]).abs()
+        rows.append(
+            (
+                policy,
+                len(scored),
+                float(np.mean((probability - scored["correct"].to_numpy()) ** 2)),
+                float(np.average(distance, weights=own["answers"])),
+            )
+        )
+    return pd.DataFrame(rows, columns=["policy", "answers", "brier", "ece"])
+
+
+def calibration_figure(bins: pd.DataFrame) -> go.Figure:
+    """Frequency over probability with intervals; on the dashed line a probability is what it says."""
+    figure = base_figure(
+        x_title="probability given to the answer", y_title="share that is the teacher's answer"
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            name="calibrated",
+            line={"color": GREY, "dash": "dash"},
+            hoverinfo="skip",
+        )
+    )
+    looks = ((BLUE, "circle"), (ORANGE, "diamond"), (INK, "square"))
+    for (policy, own), (colour, symbol) in zip(bins.groupby("policy"), looks * len(bins), strict=False):
+        figure.add_trace(
+            go.Scatter(
+                x=own["probability"].to_numpy(),
+                y=own["frequency"].to_numpy(),
+                error_y={
+                    "array": (own["high"] - own["frequency"]).to_numpy(),
+                    "arrayminus": (own["frequency"] - own["low"]).to_numpy(),
+                    "thickness": 1.2,
+                },
+                mode="markers+lines",
+                name=str(policy),
+                marker={"color": colour, "symbol": symbol, "size": 9},
+                line={"color": colour, "width": 1},
+                customdata=own[["answers"]].to_numpy(),
+                hovertemplate="probability %{x:.3g}, frequency %{y:.1%} of %{customdata[0]} answers<extra></extra>",
+            )
+        )
+    figure.update_xaxes(range=[-0.02, 1.02])
+    figure.update_yaxes(range=[-0.02, 1.05])
+    return figure
+
+
+def _wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson 1927); worked: 5 of 10 is 0.237 .. 0.763."""
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))

@@ -1,0 +1,93 @@
+"""What asking cost: tokens by model, money where the price is known, and a budget that stops it."""
+
+import pytest
+
+from trader_pipeline.agents.actions import AgentAction
+from trader_pipeline.agents.asking import AgentReply, AskingError
+from trader_pipeline.agents.ledger import (
+    BudgetSpentError,
+    CostLedger,
+    ModelPrice,
+    PaidAsker,
+)
+from trader_pipeline.agents.openai_asker import asker_for
+from trader_pipeline.agents.params import AgentParams
+from trader_pipeline_tests.agents.test_asking import BUY, spot
+from trader_pipeline_tests.agents.test_cache import Replying
+from trader_pipeline_tests.agents.wire_server import says, says_json, wire_server
+
+PRICES = {"small-1": ModelPrice(prompt_usd=2.0, completion_usd=10.0)}
+REPLY = AgentReply(action=AgentAction(**BUY), prompt_tokens=1000, completion_tokens=100)
+
+
+def test_money_is_tokens_times_the_price_of_a_million():
+    ledger = CostLedger(prices=PRICES)
+    reply = PaidAsker(Replying(REPLY), ledger, model="small-1").ask(spot())
+    assert reply.cost_usd == pytest.approx(1000 * 2e-6 + 100 * 10e-6)
+    assert ledger.spent_usd() == pytest.approx(0.003)
+
+
+def test_failed_attempts_are_paid_too():
+    ledger = CostLedger(prices=PRICES)
+    with wire_server(says("no"), says("no"), says_json(**BUY)) as wire:
+        params = AgentParams(model="small-1", retries=0)
+        asker = asker_for(params, ledger=ledger, base_url=wire.base_url)
+        replies = [asker.ask(spot()) for _ in range(3)]
+    assert [reply.fault for reply in replies] == ["malformed", "malformed", None]
+    [total] = ledger.totals()
+    assert (total.asked, total.prompt_tokens, total.completion_tokens) == (3, 30, 9)
+    assert total.cost_usd == pytest.approx((30 * 2 + 9 * 10) / 1e6)
+
+
+def test_without_a_price_tokens_alone_are_counted_and_said():
+    ledger = CostLedger()
+    assert PaidAsker(Replying(REPLY), ledger, model="small-1").ask(spot()).cost_usd is None
+    [total] = ledger.totals()
+    assert (total.prompt_tokens, total.cost_usd) == (1000, None)
+    assert total.sentence().endswith("1000 tokens read, 100 written, price unknown")
+
+
+def test_kept_answers_are_counted_and_cost_nothing(tmp_path):
+    ledger = CostLedger(prices=PRICES, max_cost_usd=0.00005)
+    with wire_server(says_json(**BUY)) as wire:
+        params = AgentParams(model="small-1")
+        asker = asker_for(params, cache=tmp_path / "c.sqlite", ledger=ledger, base_url=wire.base_url)
+        paid, *kept = [asker.ask(spot()) for _ in range(3)]
+        with pytest.raises(BudgetSpentError):
+            asker.ask(spot("a new question"))
+        assert asker.ask(spot()).cached
+    [total] = ledger.totals()
+    assert (paid.cost_usd, [r.cost_usd for r in kept]) == (0.00005, [0.0, 0.0])
+    assert (total.asked, total.cached, total.prompt_tokens, total.cost_usd) == (1, 3, 10, 0.00005)
+
+
+def test_the_budget_stops_with_one_line_and_keeps_everything(tmp_path):
+    ledger = CostLedger(tmp_path / "ledger.sqlite", prices=PRICES, max_cost_usd=0.005)
+    behind = Replying(REPLY)
+    asker = PaidAsker(behind, ledger, model="small-1")
+    asker.ask(spot())
+    asker.ask(spot())
+    with pytest.raises(BudgetSpentError, match=r"0\.0060 USD are spent.*raise --max-cost-usd") as caught:
+        asker.ask(spot())
+    assert (behind.asked, caught.value.exit_code) == (2, 3)
+    assert "\n" not in str(caught.value)
+    again = CostLedger(tmp_path / "ledger.sqlite", prices=PRICES, max_cost_usd=0.005)
+    with pytest.raises(BudgetSpentError):  # a new process goes on with the same sum
+        again.check_budget("small-1")
+
+
+def test_a_budget_without_a_price_is_refused_before_anything_is_asked():
+    behind = Replying(REPLY)
+    with pytest.raises(AskingError, match="no price is known for 'small-9'"):
+        PaidAsker(behind, CostLedger(prices=PRICES, max_cost_usd=1), model="small-9").ask(spot())
+    assert behind.asked == 0
+
+
+def test_models_are_summed_apart():
+    ledger = CostLedger(prices=PRICES)
+    for model in ("small-2", "small-1", "small-1"):
+        ledger.add(model, REPLY)
+    assert [(t.model, t.asked, t.cost_usd is None) for t in ledger.totals()] == [
+        ("small-1", 2, False),
+        ("small-2", 1, True),
+    ]

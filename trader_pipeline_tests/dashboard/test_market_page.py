@@ -1,0 +1,86 @@
+"""Market: what is drawn, how much of it, and what a reader is told about a span that makes no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from trader_pipeline.dashboard.figures import MOST_BARS, bar_step
+from trader_pipeline.dashboard.page import Context
+from trader_pipeline.dashboard.pages import market
+from trader_pipeline.datasets.features import market_features
+from trader_pipeline.schema.tables import KLINES
+from trader_pipeline_tests.dashboard.conftest import MARKET
+from trader_pipeline_tests.dashboard.test_frame import text_of
+
+
+def components(tree: Any, kind: str) -> list[Any]:
+    """All components of a class, depth first."""
+    if isinstance(tree, list | tuple):
+        return [c for part in tree for c in components(part, kind)]
+    own = [tree] if type(tree).__name__ == kind else []
+    children = getattr(tree, "children", None)
+    return own if children is None else own + components(children, kind)
+
+
+def figures(context: Context, **state: str) -> list[Any]:
+    return [graph.figure for graph in components(market.layout(state, context), "Graph")]
+
+
+@pytest.mark.parametrize("days", [1, 30, 365, 3650])
+def test_a_view_never_holds_more_than_two_thousand_bars(days: int) -> None:
+    span, hour = pd.Timedelta(days=days), pd.Timedelta(hours=1)
+    step = bar_step(span, hour)
+    assert span / step <= MOST_BARS
+    assert step == hour or span / hour > MOST_BARS
+
+
+def test_a_zoom_shows_finer_bars(context: Context) -> None:
+    whole = figures(context)[0].data[0]
+    part = figures(context, **{"from": "2021-06-01", "to": "2021-06-11"})[0].data[0]
+    assert len(whole.x) <= MOST_BARS
+    assert len(part.x) == 10 * 24
+    assert part.x[1][-5:] == "01:00"
+
+
+def test_bars_finer_than_the_screen_are_refused_with_a_word(context: Context) -> None:
+    content = market.layout({"bar": "1h"}, context)
+    assert "wider ones are drawn" in text_of(content)
+
+
+def test_windows_are_shaded_with_their_labels_and_gaps_marked(context: Context) -> None:
+    candles = figures(context)[0]
+    assert [note.text for note in candles.layout.annotations] == ["bull", "dump"]
+    assert len(candles.layout.shapes) == 2
+    gaps = next(trace for trace in candles.data if trace.name == "gap")
+    assert gaps.text == ("12 candles missing: simulated",)
+
+
+def test_realised_volatility_is_the_feature_of_that_name(context: Context) -> None:
+    view = market.read_view({"from": "2021-06-01", "to": "2021-07-01"}, MARKET[0], context)
+    shown = market.realised(pd.DataFrame(), view, context)
+    klines = context.tables.store.read(KLINES, MARKET)
+    times = pd.DatetimeIndex(shown["time"])
+    expected = market_features(klines, times, step=pd.Timedelta(hours=1))["realised_volatility_30d"]
+    assert len(shown) > 400
+    assert shown["value"].to_numpy() == pytest.approx(expected.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        ({"from": "2021-06-01", "to": "2021-05-01"}, "has to lie before"),
+        ({"from": "soon"}, "is not a date"),
+        ({"from": "2031-01-01"}, "candles reach from 2021-01-01"),
+    ],
+)
+def test_a_span_that_makes_no_sense_is_a_sentence_beside_its_field(
+    context: Context, span: dict[str, str], words: str
+) -> None:
+    content = market.layout(span, context)
+    errors = [p.children for p in components(content, "P") if getattr(p, "className", "") == "error"]
+    assert len(errors) == 1
+    assert words in errors[0]
+    assert components(content, "Graph")

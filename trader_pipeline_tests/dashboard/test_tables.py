@@ -1,0 +1,131 @@
+"""Rows for pages: right rows, right order, nothing from a URL as SQL, a changed file at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from trader_pipeline.dashboard.page import Context
+from trader_pipeline.dashboard.tables import Tables, Where
+from trader_pipeline.schema.tables import KLINES, POLICY_METRICS, WINDOW_KLINES
+from trader_pipeline.store import MissingTableError, TableStore
+from trader_pipeline_tests.dashboard.conftest import MARKET, REGIME
+
+
+def metrics(values: list[float | None]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "policy": [f"p{i}" for i in range(len(values))],
+            "segment": "all",
+            "exit_style": "tp_and_roll",
+            "metric": "mean",
+            "value": [float(v) if v is not None else 0.0 for v in values],
+            "count": range(len(values)),
+        }
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TableStore:
+    store = TableStore(str(tmp_path))
+    store.write(metrics([3, 1, 2, 2]), POLICY_METRICS, simulated=False)
+    return store
+
+
+def test_page_gives_the_rows_asked_for_in_the_order_asked_for(store: TableStore) -> None:
+    tables = Tables(store)
+    page = tables.page(POLICY_METRICS, ["policy", "value"], order=["-value", "policy"], limit=2, offset=1)
+    assert page.to_numpy().tolist() == [["p2", 2.0], ["p3", 2.0]]
+
+
+def test_page_agrees_with_the_store(context: Context) -> None:
+    page = context.tables.page(KLINES, limit=10**6, order=["open_time"])
+    expected = context.tables.store.read(KLINES, MARKET)
+    pd.testing.assert_frame_equal(page, expected, check_dtype=False)
+    assert str(page["open_time"].dt.tz) == "UTC"
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ([Where("value", ">=", 2)], ["p0", "p2", "p3"]),
+        ([Where("policy", "in", ["p1", "p3"])], ["p1", "p3"]),
+        ([Where("policy", "contains", "P2")], ["p2"]),
+        ([Where("value", "=", 2), Where("count", "!=", 3)], ["p2"]),
+        ([Where("value", "is null")], []),
+    ],
+)
+def test_conditions_choose_rows(store: TableStore, where: list[Where], names: list[str]) -> None:
+    tables = Tables(store)
+    assert tables.page(POLICY_METRICS, where=where, order=["policy"])["policy"].tolist() == names
+    assert tables.count(POLICY_METRICS, where) == len(names)
+
+
+def test_a_value_is_never_sql(store: TableStore) -> None:
+    tables = Tables(store)
+    assert tables.count(POLICY_METRICS, [Where("policy", "=", "p0' OR '1'='1")]) == 0
+
+
+@pytest.mark.parametrize("column", ["value; DROP TABLE rows", "valu", '"'])
+def test_a_column_that_the_table_lacks_is_refused(store: TableStore, column: str) -> None:
+    with pytest.raises(ValueError, match="has no column"):
+        Tables(store).page(POLICY_METRICS, [column])
+    with pytest.raises(ValueError, match="did you mean value"):
+        Tables(store).page(POLICY_METRICS, order=["-valeu"])
+
+
+def test_a_changed_table_shows_at_once(store: TableStore) -> None:
+    tables = Tables(store)
+    assert tables.page(POLICY_METRICS, ["value"], order=["policy"])["value"].tolist() == [3, 1, 2, 2]
+    store.write(metrics([9]), POLICY_METRICS, simulated=False)
+    assert tables.page(POLICY_METRICS, ["value"], order=["policy"])["value"].tolist() == [9]
+    assert tables.count(POLICY_METRICS) == 1
+
+
+def test_a_kept_result_cannot_be_spoilt_by_its_reader(store: TableStore) -> None:
+    tables = Tables(store)
+    tables.page(POLICY_METRICS)["value"] = 0.0
+    assert tables.page(POLICY_METRICS)["value"].sum() == 8
+
+
+def test_histogram_counts_every_value_once(context: Context) -> None:
+    closes = context.tables.store.read(KLINES, MARKET)["close"]
+    bins = context.tables.histogram(KLINES, "close", bins=7)
+    assert bins["rows"].sum() == len(closes)
+    inside = ((closes >= bins["low"][2]) & (closes < bins["high"][2])).sum()
+    assert abs(bins["rows"][2] - inside) <= 1  # an edge may be rounded to either side
+    assert (bins["low"].iloc[0], bins["high"].iloc[-1]) == pytest.approx((closes.min(), closes.max()))
+
+
+def test_histogram_of_a_constant_is_one_bin(context: Context) -> None:
+    where = [Where("policy", "=", "p0")]
+    store = TableStore(str(context.data_root.parent / "constant"))
+    store.write(metrics([4]), POLICY_METRICS, simulated=False)
+    assert Tables(store).histogram(POLICY_METRICS, "value", where=where)["rows"].tolist() == [1]
+
+
+def test_groups_are_counted_by_partition(context: Context) -> None:
+    groups = context.tables.groups(
+        WINDOW_KLINES, ["partition"], {"n": ("count", "*"), "top": ("max", "high")}
+    )
+    assert groups["partition"].tolist() == [f"{MARKET[0]}/{REGIME}"]
+    assert groups["n"].tolist() == [4000]
+
+
+def test_joined_candles_keep_extremes_and_volume(context: Context) -> None:
+    klines = context.tables.store.read(KLINES, MARKET)
+    daily = context.tables.candles(KLINES, MARKET, step=pd.Timedelta(days=1))
+    assert daily["bars"].sum() == len(klines)
+    assert daily["volume"].sum() == pytest.approx(klines["volume"].sum())
+    day = klines[klines["open_time"].dt.floor("D") == daily["open_time"][10]]
+    expected = [day["open"].iloc[0], day["high"].max(), day["low"].min(), day["close"].iloc[-1]]
+    assert daily.loc[10, ["open", "high", "low", "close"]].tolist() == expected
+
+
+def test_a_table_that_was_never_built_is_named(store: TableStore) -> None:
+    with pytest.raises(MissingTableError, match="klines/BTC_1h has not been built"):
+        Tables(store).page(KLINES, partitions=[MARKET])
+    assert not Tables(store).exists(KLINES)
+    assert Tables(store).count(KLINES) == 0
