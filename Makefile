@@ -44,11 +44,11 @@ $(STAMP): pyproject.toml requirements.lock
 run: $(STAMP) ## candles to adapter in one go (PROFILE=sample|full, KLINES=a folder of candle files)
 	$(BIN)/trader-pipeline run --profile $(PROFILE) $(if $(KLINES),--klines "$(KLINES)")
 
-# The slow tests start servers and train models on all cores, so they run one after the other.
+# The tests of a slow file share what they set up (a finished run, a browser, a server), so a file stays on one process.
 test: $(STAMP) ## every test, the slow ones too (PYTEST_ARGS="-k regime -x" narrows)
 ifeq ($(PYTEST_ARGS),)
 	$(BIN)/python -m pytest -m "not slow" -n 2
-	$(BIN)/python -m pytest -m slow --durations 25
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --durations 25
 else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif

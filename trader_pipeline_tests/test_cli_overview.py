@@ -6,9 +6,9 @@ import warnings
 
 import pytest
 
+from trader_pipeline.cli.evaluating import _say_origin
 from trader_pipeline.cli.everything import quieten
 from trader_pipeline.cli.options import print_overview
-from trader_pipeline.cli.stages import _say_origin
 from trader_pipeline.evaluation.overview import evaluation_overview
 from trader_pipeline_tests.evaluation.report_store import mixed_metrics
 

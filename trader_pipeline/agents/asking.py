@@ -28,7 +28,12 @@ EVERYTHING = 1_000_000
 
 
 class AskingError(OSError):
-    """The model cannot be asked at all: wrong key, unknown model, nobody there. One line that says what to do."""
+    """The model cannot be asked at all: wrong key, unknown model, nobody there. One line that says what to do.
+
+    `tokens` are those read and written before it showed: they are paid too.
+    """
+
+    tokens: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,18 @@ class AgentReply:
     Attributes:
         action: what to do, for `spot`; None with a fault.
         answer: the chosen answer, for `covered_call`; None with a fault.
+        reasoning: the model's words beside that answer; an action holds its own.
         fault: None with an answer.
         attempts: how often the question was put, at least 1.
         prompt_tokens, completion_tokens: over all attempts, as the host counts them; 0 where it does not say.
-        cost_usd: what the tokens cost; 0 for an answer that was kept; None where the model's price is not known.
-        cached: True where nobody was asked.
+        cost_usd: what these tokens cost at the price that is given, be they paid now or, of a kept answer, before; None
+            where the model's price is not known.
+        cached: True where nobody was asked now.
     """
 
     action: AgentAction | None = None
     answer: str | None = None
+    reasoning: str = ""
     fault: Fault | None = None
     attempts: int = 1
     prompt_tokens: int = 0
@@ -85,3 +93,10 @@ class Asker(Protocol):
             AskingError: the model cannot be asked at all.
         """
         ...
+
+
+def close_asker(asker: Asker) -> None:
+    """Close the connections of an asker that has any."""
+    close = getattr(asker, "close", None)
+    if close is not None:
+        close()

@@ -89,6 +89,11 @@ class ChatQuestion(_Lenient):
         return "\n\n".join(told), "\n\n".join(asked)
 
     @property
+    def begun(self) -> bool:
+        """Whether a tool's result was shown: the conversation goes on."""
+        return any(message.role == "tool" for message in self.messages)
+
+    @property
     def written(self) -> Iterator[str]:
         """The turns of the user, without the results of tools."""
         return (m.text for m in self.messages if m.role == "user")
@@ -130,16 +135,22 @@ def answer_question(question: ChatQuestion, *, score: Score, write: Write, rows:
 
 def _tool_to_call(question: ChatQuestion) -> dict[str, Any] | None:
     """The tool that is still to be called: the one that was named, else the first; None once there is a result."""
-    shown = any(message.role == "tool" for message in question.messages)
-    if shown or not question.tools or question.tool_choice == "none":
+    if question.begun or not question.tools or question.tool_choice == "none":
         return None
-    functions = [tool.get("function") or {} for tool in question.tools]
+    functions = [_function_of(tool, "tools") for tool in question.tools]
     named = question.tool_choice
-    wanted = (named.get("function") or {}).get("name") if isinstance(named, dict) else None
+    wanted = _function_of(named, "tool_choice").get("name") if isinstance(named, dict) else None
     matching = [f for f in functions if f.get("name") and wanted in (None, f["name"])]
     if not matching:
         raise UnanswerableError(f"no tool is named {wanted!r}: name one of those in tools")
     return matching[0]
+
+
+def _function_of(holder: dict[str, Any], where: str) -> dict[str, Any]:
+    function = holder.get("function")
+    if function is not None and not isinstance(function, dict):
+        raise UnanswerableError(f"{where}: function is no object with a name")
+    return function or {}
 
 
 def _argument(name: str, form: dict[str, Any], rows: int) -> int:
@@ -161,8 +172,10 @@ def _schema_of(response_format: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _fields(schema: Any) -> list[tuple[str, dict[str, Any]]]:
-    properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
-    return [(str(name), form if isinstance(form, dict) else {}) for name, form in properties.items()]
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict | None):
+        raise UnanswerableError("properties is no object: name each field, with its form")
+    return [(str(name), form if isinstance(form, dict) else {}) for name, form in (properties or {}).items()]
 
 
 def _filled(question: ChatQuestion, schema: dict[str, Any], score: Score) -> dict[str, Any]:

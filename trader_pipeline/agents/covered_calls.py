@@ -24,8 +24,12 @@ from trader_pipeline.corpora.render import (
     render_pick,
 )
 from trader_pipeline.evaluation.policies import Choice, prompt_step_of
+from trader_pipeline.schema.columns import NO_TRADE
 
 _LIST = "Candidates:\n"
+_Identity = tuple[str, pd.Timestamp, str]
+"""Underlying, decision time and exit style of a step."""
+_OF_REPLY = ("reasoning", "fault", "attempts", "prompt_tokens", "completion_tokens", "cost_usd")
 
 
 @dataclass
@@ -43,8 +47,7 @@ class AgentPolicy:
     prompt: str = "covered_call"
     seed: int = 11
     slopes: Mapping[tuple[str, pd.Timestamp], float] = field(default_factory=dict, repr=False)
-    replies: list[AgentReply] = field(default_factory=list, repr=False)
-    _kept: dict[tuple[str, pd.Timestamp, str], Choice] = field(default_factory=dict, repr=False)
+    _asked: dict[_Identity, tuple[AgentReply, Choice]] = field(default_factory=dict, repr=False)
 
     def decide(self, step: DecisionStep) -> str | None:
         """The instrument to sell, or None. Passes on AskingError, where the model cannot be asked at all."""
@@ -58,30 +61,49 @@ class AgentPolicy:
         return [self._choice(step) for step in steps]
 
     @property
+    def replies(self) -> list[AgentReply]:
+        """One for each step asked about, in the order of the questions."""
+        return [reply for reply, _ in self._asked.values()]
+
+    @property
     def faults(self) -> dict[Fault, int]:
         """How many of the steps asked about got no answer, by kind; all kinds, also those that never came."""
         counted = Counter(reply.fault for reply in self.replies)
         return {kind: counted[kind] for kind in FAULTS}
 
-    def fault_metrics(self, exit_style: str) -> pd.DataFrame:
-        """Rows of POLICY_METRICS: `agent_<fault>` is the share of the steps asked about that ended so."""
-        asked = len(self.replies)
+    def own_metrics(self) -> pd.DataFrame:
+        """Rows of POLICY_METRICS: `agent_<fault>` is the share of an exit style's steps asked about that ended so."""
+        answers = self.answers_frame()
         rows = [
-            (self.name, "all", exit_style, f"agent_{kind}", number / asked if asked else 0.0, asked)
-            for kind, number in self.faults.items()
+            (self.name, "all", exit_style, f"agent_{kind}", float((faults == kind).mean()), len(faults))
+            for exit_style, faults in answers.groupby("exit_style")["fault"]
+            for kind in FAULTS
         ]
         return pd.DataFrame(rows, columns=["policy", "segment", "exit_style", "metric", "value", "count"])
+
+    def answers_frame(self) -> pd.DataFrame:
+        """A row for each step asked about: what was chosen and why, or the fault, and what the answer cost."""
+        rows = [
+            (
+                self.name,
+                *identity,
+                choice.instrument or NO_TRADE,
+                *(getattr(reply, name) for name in _OF_REPLY),
+            )
+            for identity, (reply, choice) in self._asked.items()
+        ]
+        names = ["policy", "underlying", "decision_time", "exit_style", "choice", *_OF_REPLY]
+        return pd.DataFrame(rows, columns=names)
 
     def _choice(self, step: PromptStep) -> Choice:
         if not step.candidates:
             return Choice(None)
         identity = (step.underlying, step.decision_time, step.exit_style)
-        if identity not in self._kept:
+        if identity not in self._asked:
             request, sold = pick_request(step, self.render, instructions=PROMPTS[self.prompt], seed=self.seed)
             reply = _checked(self.asker.ask(request), request)
-            self.replies.append(reply)
-            self._kept[identity] = Choice(sold.get(reply.answer or ""))
-        return self._kept[identity]
+            self._asked[identity] = (reply, Choice(sold.get(reply.answer or "")))
+        return self._asked[identity][1]
 
 
 def pick_request(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from pydantic import ValidationError
@@ -31,33 +32,38 @@ from starlette.routing import Route
 
 from trader_pipeline.agents.constrained import RULES, ChatAnswer, ChatQuestion, UnanswerableError
 from trader_pipeline.agents.local_model import LocalModel
+from trader_pipeline.agents.turns import Turns
 from trader_pipeline.training.model_params import ModelError
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1_000_000
 _START_SECONDS = 30.0
+_HUNG_UP = 499
+"""Nobody reads it; servers call it so."""
 _CREATED = 1_700_000_000
 """Clients want a time of creation; a fixed one keeps answers the same."""
 
 
 def create_endpoint(model: LocalModel, *, max_body_bytes: int = MAX_BODY_BYTES) -> Starlette:
-    """The application. Only names of this machine are answered, so that no web page can ask through a browser."""
+    """The application. Only names of this machine are answered, so that no web page can ask through a browser.
+
+    Questions are answered one at a time, see `turns`; one whose client hung up meanwhile is dropped.
+    """
+    turns = Turns()
 
     async def list_models(_: Request) -> Response:
         entry = {"id": model.name, "object": "model", "created": _CREATED, "owned_by": "trader-pipeline"}
         return JSONResponse({"object": "list", "data": [{**entry, "description": RULES}]})
 
     async def complete(request: Request) -> Response:
-        body = await _body(request, max_body_bytes)
-        try:
-            question = ChatQuestion.model_validate(json.loads(body))
-        except ValidationError as error:
-            raise HTTPException(400, _first_problem(error)) from error
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(400, "the body is no JSON text") from error
+        _refuse_web_page(request)
+        question = _question(await _body(request, max_body_bytes))
         if question.model != model.name:
             raise HTTPException(404, f"there is no model {question.model!r} here; ask for {model.name!r}")
-        answer, read, written = await run_in_threadpool(model.answer, question)
+        async with turns.take(begun=question.begun):
+            if await request.is_disconnected():
+                return Response(status_code=_HUNG_UP)
+            answer, read, written = await run_in_threadpool(model.answer, question)
         return JSONResponse(_completion(model.name, answer, read=read, written=written))
 
     return Starlette(
@@ -141,6 +147,27 @@ def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
         if not thread.is_alive() or time.monotonic() > deadline:
             raise OSError("the local endpoint did not start; see the messages above")
         time.sleep(0.01)
+
+
+def _refuse_web_page(request: Request) -> None:
+    """What a page of another site can send without the browser asking first is refused."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, f"a page of {origin} cannot ask here; leave out the header Origin")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(415, f"the body is {kind or 'of no type'}; send Content-Type: application/json")
+
+
+def _question(body: bytes) -> ChatQuestion:
+    try:
+        content = json.loads(body)
+        json.dumps(content, ensure_ascii=False).encode()  # half a character (a lone surrogate) is no text
+        return ChatQuestion.model_validate(content)
+    except ValidationError as error:
+        raise HTTPException(400, _first_problem(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "the body is no JSON text") from error
 
 
 async def _body(request: Request, most: int) -> bytes:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import urljoin, urlsplit
 
 import agents
 import openai
@@ -93,8 +94,13 @@ def retry_after(error: BaseException) -> float | None:
         return None
 
 
-def unreachable(address: str, attempts: int) -> AskingError:
-    """Nobody ever answered at `address`."""
+def unreachable(address: str, attempts: int, *, silent_seconds: float | None = None) -> AskingError:
+    """Nobody ever answered at `address`; silent_seconds: who listens there said nothing for so long."""
+    if silent_seconds is not None:
+        return AskingError(
+            f"{address} never answered, in {attempts} attempts of {silent_seconds:g} seconds: check OPENAI_BASE_URL, or"
+            " wait longer with --timeout"
+        )
     return AskingError(
         f"no model answers at {address}, in {attempts} attempts: start the server there, or set OPENAI_BASE_URL to the"
         " address of one that runs (trader-pipeline agents serve starts one)"
@@ -116,6 +122,8 @@ def stopping(
             f"{address} does not accept the key (HTTP {error.status_code}): set OPENAI_API_KEY to a key of that"
             f" address that may use {model!r}, then give the same command again"
         )
+    if 300 <= error.status_code < 400:
+        return AskingError(_sent_on(error, address))
     if error.status_code == 404:
         return AskingError(f"{address} has no model {model!r} ({came}): {_choice(model, models)}")
     if error.code in _NO_CREDIT:
@@ -124,6 +132,14 @@ def stopping(
         )
     return AskingError(
         f"{address} refuses the question ({came}): check --model, the temperature and OPENAI_BASE_URL"
+    )
+
+
+def _sent_on(error: openai.APIStatusError, address: str) -> str:
+    target = urlsplit(urljoin(address, error.response.headers.get("location", "")))
+    return (
+        f"{address} sends on to {target.scheme}://{target.hostname} (HTTP {error.status_code}), and redirects are not"
+        " followed; if that is the address to ask, set OPENAI_BASE_URL to it"
     )
 
 

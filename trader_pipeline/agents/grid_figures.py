@@ -1,7 +1,7 @@
 """How good the best of many agents is: its Sharpe ratio after so many tries, and its difference to holding the coins.
 
-Belongs here: pure figures of equity curves that a grid compares. Returns are simple ones per candle; Sharpe ratios here
-are per candle too, not annualised.
+Belongs here: pure figures of equity curves that a grid compares. Sharpe ratios here are of simple returns per candle,
+not annualised; differences are of log returns, which add up to growth.
 """
 
 from __future__ import annotations
@@ -13,34 +13,48 @@ from typing import Literal
 
 import numpy as np
 
-Verdict = Literal["ahead", "no edge", "behind"]
+Verdict = Literal["ahead", "no edge", "behind", "no edge, too short", "no answers", "never traded"]
+SHORTEST = 24
+"""Returns; over fewer no interval keeps its level."""
+_STRETCHES = 5
 _NO_RISK = 1e-12
 """A deviation of returns below this is rounding: the curve is flat or grows evenly."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A curve's return minus another's, added up over the window, with an interval (percent)."""
+    """How much more a curve grew than another (percent): 2 where its final value is 1.02 times what the other's is.
+
+    That is the sum of the log returns' differences, as a share; its sign is that of the difference between the two
+    accumulated returns. The interval is of the same quantity; None where there are too few candles for one.
+    """
 
     mean_pct: float
-    low_pct: float
-    high_pct: float
+    low_pct: float | None
+    high_pct: float | None
     confidence: float
 
     @property
     def verdict(self) -> Verdict:
         """`no edge` where the interval holds 0."""
+        if self.low_pct is None or self.high_pct is None:
+            return "no edge, too short"
         if self.low_pct > 0:
             return "ahead"
         return "behind" if self.high_pct < 0 else "no edge"
 
-    def to_dict(self) -> dict[str, float | str]:
+    def to_dict(self) -> dict[str, float | str | None]:
         return {**asdict(self), "verdict": self.verdict}
 
 
 def returns_of(values: np.ndarray) -> np.ndarray:
     """Simple returns of an equity curve of positive values, one fewer than these."""
     return values[1:] / values[:-1] - 1.0
+
+
+def log_returns_of(values: np.ndarray) -> np.ndarray:
+    """Differences of the logarithms of an equity curve of positive values, one fewer than these."""
+    return np.diff(np.log(values))
 
 
 def sharpe_per_period(returns: np.ndarray) -> float:
@@ -86,12 +100,14 @@ def probabilistic_sharpe(
     return float(norm.cdf((sharpe - above) * math.sqrt(observations - 1) / math.sqrt(spread)))
 
 
-def deflated_sharpe(returns: np.ndarray, *, trial_sharpes: Sequence[float]) -> float | None:
+def deflated_sharpe(returns: np.ndarray, *, trial_sharpes: Sequence[float], trials: int) -> float | None:
     """Probability that the best trial has skill, after how many were tried and how much their ratios vary.
 
     Args:
         returns: of the best trial, one a candle.
-        trial_sharpes: per candle, of every trial, the best one among them.
+        trial_sharpes: per candle, of every trial whose ratio is known, the best one among them. Where it alone is
+            known, the ratios are taken to vary as those of so many returns without skill do: by 1 / (n - 1).
+        trials: how many were tried, the failed ones and those of earlier grids among them.
 
     Returns:
         None where it is not defined: a curve that never moves, or fewer than three returns.
@@ -100,10 +116,11 @@ def deflated_sharpe(returns: np.ndarray, *, trial_sharpes: Sequence[float]) -> f
 
     if len(returns) < 3 or float(np.std(returns)) <= _NO_RISK:
         return None
-    variance = float(np.var(trial_sharpes, ddof=1)) if len(trial_sharpes) > 1 else 0.0
+    known = len(trial_sharpes) > 1
+    variance = float(np.var(trial_sharpes, ddof=1)) if known else 1 / (len(returns) - 1)
     return probabilistic_sharpe(
         sharpe=sharpe_per_period(returns),
-        above=expected_largest_sharpe(variance=variance, trials=len(trial_sharpes)),
+        above=expected_largest_sharpe(variance=variance, trials=trials),
         observations=len(returns),
         skewness=float(skew(returns)),
         kurtosis=float(kurtosis(returns, fisher=False)),
@@ -111,20 +128,73 @@ def deflated_sharpe(returns: np.ndarray, *, trial_sharpes: Sequence[float]) -> f
 
 
 def paired_difference(
-    returns: np.ndarray, others: np.ndarray, *, samples: int, block: int, confidence: float, seed: int
+    returns: np.ndarray, others: np.ndarray, *, samples: int, block: int | None, confidence: float, seed: int
 ) -> Difference:
-    """Returns minus others, candle by candle, added up; the interval by stationary bootstrap in blocks of time.
+    """Log returns minus others, candle by candle, added up; with an interval that holds 0 as often as it says.
+
+    The interval is symmetric, and the wider of two: a studentised stationary bootstrap, and Student's t over the means
+    of five stretches of time (Ibragimov and Mueller, 2010, "t-statistic based correlation and heterogeneity robust
+    inference", JBES 28(4), 453-468). On short windows the first alone is too narrow.
+
+    Args:
+        block: mean length of a resampled block (candles); None: from the data, see `block_length`.
 
     Raises:
-        ValueError: curves of other lengths, or fewer than two candles.
+        ValueError: curves of other lengths.
     """
+    if len(returns) != len(others):
+        raise ValueError(f"curves of {len(returns)} and {len(others)} returns cannot be paired")
+    gaps = returns - others
+    gaps = np.where(np.abs(gaps) < _NO_RISK, 0.0, gaps)  # the same trades, rounded otherwise
+    total = float(gaps.sum())
+    if len(gaps) < SHORTEST:
+        return Difference(_percent(total), None, None, confidence)
+    half = 0.0
+    if float(np.std(gaps)) > _NO_RISK:
+        length = min(block or block_length(gaps), len(gaps) // _STRETCHES)
+        bootstrapped = _bootstrapped(gaps, length, samples=samples, confidence=confidence, seed=seed)
+        half = len(gaps) * max(bootstrapped, _of_stretches(gaps, confidence))
+    return Difference(_percent(total), _percent(total - half), _percent(total + half), confidence)
+
+
+def block_length(values: np.ndarray) -> int:
+    """The cube root of their number, or more where they hang together in time (Politis and White's rule)."""
+    from arch.bootstrap import optimal_block_length
+
+    best = float(optimal_block_length(values)["stationary"].iloc[0])
+    return max(2, round(max(len(values) ** (1 / 3), best if math.isfinite(best) else 0.0)))
+
+
+def _bootstrapped(values: np.ndarray, block: int, *, samples: int, confidence: float, seed: int) -> float:
+    """Half the width of the mean's interval: its error, times what resampled means reach of their own errors."""
     from arch.bootstrap import StationaryBootstrap
 
-    if len(returns) != len(others) or len(returns) < 2:
-        raise ValueError(
-            f"curves of {len(returns)} and {len(others)} returns cannot be paired; both need the same 3 candles or more"
-        )
-    difference = 100 * (returns - others)
-    bootstrap = StationaryBootstrap(block, difference, seed=seed)
-    low, high = bootstrap.conf_int(np.sum, reps=samples, method="percentile", size=confidence).ravel()
-    return Difference(float(difference.sum()), float(low), float(high), confidence)
+    centred = values - values.mean()
+    ratios = []
+    for (resampled,), _ in StationaryBootstrap(block, centred, seed=seed).bootstrap(samples):
+        drawn = np.asarray(resampled)
+        if (error := _error_of_mean(drawn, block)) > _NO_RISK / len(values):
+            ratios.append(abs(float(drawn.mean())) / error)
+    return _error_of_mean(values, block) * float(np.quantile(ratios, confidence)) if ratios else 0.0
+
+
+def _error_of_mean(values: np.ndarray, lags: int) -> float:
+    """Standard error of the mean of values that hang together over so many steps (Newey and West, 1987)."""
+    centred = values - values.mean()
+    variance = float(centred @ centred)
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag])
+    return math.sqrt(max(variance, 0.0)) / len(values)
+
+
+def _of_stretches(values: np.ndarray, confidence: float) -> float:
+    """Half the width of the mean's interval, from the means of a few long stretches of time."""
+    from scipy.stats import t
+
+    means = [float(part.mean()) for part in np.array_split(values, _STRETCHES)]
+    quantile = float(t.ppf((1 + confidence) / 2, _STRETCHES - 1))
+    return quantile * float(np.std(means, ddof=1)) / math.sqrt(_STRETCHES)
+
+
+def _percent(log_growth: float) -> float:
+    return 100 * math.expm1(log_growth)

@@ -45,7 +45,15 @@ class GridParams(BaseModel):
     agent: AgentParams = Field(default=AgentParams(), description="what all points share")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="level of the reported interval")
     bootstrap_samples: int = Field(default=2000, ge=100, description="resamples of the test window")
-    bootstrap_block: int = Field(default=24, ge=1, description="mean length of a resampled block (candles)")
+    bootstrap_block: int | None = Field(
+        default=None, ge=1, description="mean length of a resampled block (candles); none: from the data"
+    )
+    most_faults: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of decisions without an answer above which a point is not judged",
+    )
     seed: int = Field(default=11, description="seed of the bootstrap")
 
     @field_validator("validation", "test", mode="before")

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trader_pipeline.agents.asking import AgentReply, AgentRequest, Asker, AskingError
+from trader_pipeline.agents.asking import AgentReply, AgentRequest, Asker, AskingError, close_asker
+from trader_pipeline.agents.own_sqlite import OwnFile
 
-_BUSY_SECONDS = 60.0
+_MARK = 0x7470_6C65
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS questions (model TEXT NOT NULL, cached INTEGER NOT NULL,"
+    " prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost_usd REAL)"
+)
 
 
 class ModelPrice(BaseModel):
@@ -28,11 +32,9 @@ class ModelPrice(BaseModel):
     prompt_usd: float = Field(ge=0, description="USD per million tokens read")
     completion_usd: float = Field(ge=0, description="USD per million tokens written")
 
-    def cost(self, reply: AgentReply) -> float:
-        """USD for the tokens of all attempts behind a reply."""
-        return (
-            reply.prompt_tokens * self.prompt_usd + reply.completion_tokens * self.completion_usd
-        ) / 1_000_000
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """USD for so many tokens."""
+        return (prompt_tokens * self.prompt_usd + completion_tokens * self.completion_usd) / 1_000_000
 
 
 class BudgetSpentError(AskingError):
@@ -46,9 +48,9 @@ class ModelCost:
     """One model's sums.
 
     Attributes:
-        asked: questions put to the host; `cached`: those answered by the cache, at no cost.
+        asked: questions put to the host; `cached`: those answered by the cache, for which nothing was paid.
         prompt_tokens, completion_tokens: of the questions put, over all attempts.
-        cost_usd: None where the model's price is not known.
+        cost_usd: what was paid for them; None where the model's price is not known.
     """
 
     model: str
@@ -81,27 +83,34 @@ class CostLedger:
 
         Args:
             prices: by model, as it is named to the host. Of a model without a price only tokens are counted.
-            max_cost_usd: no question is put once this much is spent. The last one may go beyond it.
+            max_cost_usd: no question is put once this much is spent. The last one of each process may go beyond it.
+
+        Raises:
+            ValueError: the file is no ledger; it is left as it is.
         """
         self.prices = dict(prices or {})
         self.max_cost_usd = max_cost_usd
-        self._path = path
         # One in memory lives as long as its connection; one on disk is opened anew, so that none crosses a fork.
         self._memory = sqlite3.connect(":memory:", check_same_thread=False) if path is None else None
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._execute(
-            "CREATE TABLE IF NOT EXISTS questions (model TEXT NOT NULL, cached INTEGER NOT NULL,"
-            " prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost_usd REAL)"
-        )
+        self._file = None if path is None else OwnFile(Path(path), "ledger of costs", _MARK)
+        if self._file is not None:
+            self._file.make(_TABLE)
+        else:
+            self._execute(_TABLE)
 
-    def add(self, model: str, reply: AgentReply) -> AgentReply:
-        """Book a reply; returns it with its cost."""
+    def cost(self, model: str, reply: AgentReply) -> float | None:
+        """What the tokens behind a reply cost at the price that is known, be they paid now or before."""
         price = self.prices.get(model)
-        cost = 0.0 if reply.cached else None if price is None else price.cost(reply)
-        tokens = (0, 0) if reply.cached else (reply.prompt_tokens, reply.completion_tokens)
-        self._execute("INSERT INTO questions VALUES (?, ?, ?, ?, ?)", (model, reply.cached, *tokens, cost))
-        return replace(reply, cost_usd=cost)
+        return None if price is None else price.cost(reply.prompt_tokens, reply.completion_tokens)
+
+    def add(self, model: str, reply: AgentReply) -> None:
+        """Book a reply: its tokens and their cost; nothing of a cached one, but that there was one."""
+        paid = AgentReply() if reply.cached else reply
+        values = (
+            model, reply.cached, paid.prompt_tokens, paid.completion_tokens,
+            0.0 if reply.cached else self.cost(model, reply),
+        )  # fmt: skip
+        self._execute("INSERT INTO questions VALUES (?, ?, ?, ?, ?)", values)
 
     def check_budget(self, model: str) -> None:
         """Refuse a further question once the budget is spent.
@@ -125,37 +134,88 @@ class CostLedger:
             )
 
     def spent_usd(self) -> float:
-        """All that was paid, of every model whose price is known."""
-        return float(self._execute("SELECT coalesce(sum(cost_usd), 0) FROM questions")[0][0])
+        """All that was paid, as far as prices are known; what was asked before one was known counts at that one."""
+        return sum(self._paid(row) for row in self._sums())
 
     def totals(self) -> list[ModelCost]:
         """The sums of each model, by name."""
-        rows = self._execute(
+        totals = []
+        for row in self._sums():
+            model, asked, cached, read, written, *_, unpriced = row
+            paid = None if unpriced and model not in self.prices else self._paid(row)
+            totals.append(ModelCost(model, asked, cached, read, written, paid))
+        return totals
+
+    def _sums(self) -> list[tuple[Any, ...]]:
+        """A row a model: asked, cached, tokens read and written, money booked; the same of rows without money."""
+        return self._execute(
             "SELECT model, sum(1 - cached), sum(cached), sum(prompt_tokens), sum(completion_tokens),"
-            " CASE WHEN sum(cost_usd IS NULL) THEN NULL ELSE sum(cost_usd) END"
+            " coalesce(sum(cost_usd), 0), sum(iif(cost_usd IS NULL, prompt_tokens, 0)),"
+            " sum(iif(cost_usd IS NULL, completion_tokens, 0)), sum(cost_usd IS NULL)"
             " FROM questions GROUP BY model ORDER BY model"
         )
-        return [ModelCost(*row) for row in rows]
+
+    def _paid(self, row: tuple[Any, ...]) -> float:
+        price = self.prices.get(row[0])
+        return float(row[5] + (price.cost(row[6], row[7]) if price is not None else 0.0))
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
-        if self._memory is not None:
-            with self._memory:
-                return self._memory.execute(statement, values).fetchall()
-        with closing(sqlite3.connect(str(self._path), timeout=_BUSY_SECONDS)) as database, database:
-            return database.execute(statement, values).fetchall()
+        if self._file is not None:
+            with self._file.open() as database:
+                return database.execute(statement, values).fetchall()
+        assert self._memory is not None
+        with self._memory:
+            return self._memory.execute(statement, values).fetchall()
 
 
 class PaidAsker:
-    """Asks as long as the budget lasts, and books what it cost. Stands behind the cache: kept answers are free."""
+    """Asks as long as the budget lasts, and books what was paid. Stands behind the cache: kept answers are free."""
 
     def __init__(self, asker: Asker, ledger: CostLedger, *, model: str) -> None:
         self._asker, self._ledger, self._model = asker, ledger, model
 
     def ask(self, request: AgentRequest) -> AgentReply:
-        """The reply with its cost.
+        """The reply, booked; also where the model turns out not to be there after it was paid.
 
         Raises:
             BudgetSpentError: the ledger's budget is spent.
+            AskingError: there is a budget, and the host does not count tokens.
         """
         self._ledger.check_budget(self._model)
-        return self._ledger.add(self._model, self._asker.ask(request))
+        try:
+            reply = self._asker.ask(request)
+        except AskingError as error:
+            read, written = error.tokens
+            if read or written:
+                self._ledger.add(self._model, AgentReply(prompt_tokens=read, completion_tokens=written))
+            raise
+        self._ledger.add(self._model, reply)
+        self._refuse_uncounted(reply)
+        return reply
+
+    def _refuse_uncounted(self, reply: AgentReply) -> None:
+        answered = reply.fault in (None, "malformed", "refusal")
+        if self._ledger.max_cost_usd is not None and answered and not reply.prompt_tokens:
+            raise AskingError(
+                f"the budget of {self._ledger.max_cost_usd:g} USD cannot be kept: the host of {self._model!r} does not"
+                " say how many tokens it reads; give no budget, or ask another host"
+            )
+
+    def close(self) -> None:
+        close_asker(self._asker)
+
+
+class PricedAsker:
+    """Tells what each answer costs, and books those that were kept. Stands before the cache."""
+
+    def __init__(self, asker: Asker, ledger: CostLedger, *, model: str) -> None:
+        self._asker, self._ledger, self._model = asker, ledger, model
+
+    def ask(self, request: AgentRequest) -> AgentReply:
+        reply = self._asker.ask(request)
+        if reply.cached:
+            self._ledger.add(self._model, reply)
+        return replace(reply, cost_usd=self._ledger.cost(self._model, reply))
+
+    def close(self) -> None:
+        close_asker(self._asker)

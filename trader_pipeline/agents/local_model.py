@@ -8,33 +8,54 @@ Torch is loaded with the model, at the first question.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trader_pipeline.agents.constrained import ChatAnswer, ChatQuestion, TooLongError, answer_question
+from trader_pipeline.store import file_sha256
 from trader_pipeline.training.adapter_files import adapter_sha256, base_model_of
-from trader_pipeline.training.model_params import ModelError, ModelParams
+from trader_pipeline.training.model_params import TINY, ModelError, ModelParams
 
 if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT_ROWS = 12
+_OF_MODEL = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
-def local_model_id(params: ModelParams, adapter: Path | None = None) -> str:
-    """The model's name at the endpoint; an adapter's weights are part of it, so no other's kept answers are found.
+def local_model_id(params: ModelParams, adapter: Path | None = None, *, rows: int = DEFAULT_ROWS) -> str:
+    """The model's name at the endpoint, by which its answers are kept: what changes an answer is part of it.
+
+    That are the weights of a folder (`model@0123456789abcdef`) and of an adapter (`...+0123456789abcdef`), and the
+    settings that are not the usual ones, such as `rows`: `smollm2-135m-instruct:24candles`. A hub id stands in full.
 
     Raises:
         ModelError: `adapter` holds no adapter.
     """
-    base = params.model_name if "/" not in params.model_name else Path(params.model_name).name
-    if adapter is None:
-        return base
-    try:
-        return f"{base}+{adapter_sha256(adapter)[:16]}"
-    except FileNotFoundError as error:
-        raise ModelError(f"{adapter} holds no adapter; train one with 'trader-pipeline train'") from error
+    name = params.model_name
+    if Path(name).is_dir():
+        name = f"{Path(name).resolve().name}@{_folder_sha256(Path(name))[:16]}"
+    if adapter is not None:
+        try:
+            name += f"+{adapter_sha256(adapter)[:16]}"
+        except FileNotFoundError as error:
+            raise ModelError(f"{adapter} holds no adapter; train one with 'trader-pipeline train'") from error
+    unusual = [
+        (f"{rows}candles", rows != DEFAULT_ROWS),
+        ("4bit", params.load_in_4bit),
+        (params.dtype, params.dtype != "auto"),
+        (f"seed{params.seed}", params.model_name == TINY and params.seed != 0),
+    ]
+    return "".join([name, *(f":{what}" for what, is_so in unusual if is_so)])
+
+
+def _folder_sha256(folder: Path) -> str:
+    """Of the whole weights, the settings and the tokenizer: half a second a gigabyte, where loading takes longer."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in _OF_MODEL and path.is_file()]
+    lines = [f"{path.name} {file_sha256(path)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class LocalModel:
@@ -51,7 +72,7 @@ class LocalModel:
         """
         base = None if adapter is None else base_model_of(adapter)
         params = params if base is None else params.model_copy(update={"model_name": base})
-        self.name = local_model_id(params, adapter)
+        self.name = local_model_id(params, adapter, rows=rows)
         self._params, self._adapter, self._rows = params, adapter, rows
         self._alone = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
@@ -64,7 +85,9 @@ class LocalModel:
         """
         if self._loaded is None:
             from trader_pipeline.training.models import load_adapter, load_base_model
+            from trader_pipeline.training.progress import show_loading_in_terminals_alone
 
+            show_loading_in_terminals_alone()
             self._loaded = (
                 load_adapter(self._adapter, self._params)
                 if self._adapter is not None

@@ -1,10 +1,11 @@
 """Any OpenAI-compatible endpoint asked through openai-agents: instructions, one tool, structured output, retries.
 
-Belongs here: the client, the agent, the tools and the forms of answers. Does not belong here: which error is what
-(`faults`), what was answered before (`cache`), what it costs (`ledger`).
+Belongs here: the client, the agent, one question with its attempts. Does not belong here: tools and forms
+(`openai_forms`), which error is what (`faults`), what was answered before (`cache`), what it costs (`ledger`).
 
 Address and key come from OPENAI_BASE_URL and OPENAI_API_KEY alone. Nothing but the questions leaves this machine:
-openai-agents' tracing, which reports each run to OpenAI, is off.
+openai-agents' tracing, which reports each run to OpenAI, is off; a host that sends elsewhere is not followed; a server
+on this machine is asked without a proxy.
 """
 
 from __future__ import annotations
@@ -15,19 +16,17 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import agents
 import openai
-from pydantic import BeforeValidator, create_model
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from trader_pipeline.agents.actions import AgentAction
-from trader_pipeline.agents.asking import EVERYTHING, AgentReply, AgentRequest, Asker, AskingError
-from trader_pipeline.agents.cache import CachedAsker, ResponseCache
+from trader_pipeline.agents.asking import AgentReply, AgentRequest, Asker, AskingError
+from trader_pipeline.agents.cache import OWN_SERVER, CachedAsker, ResponseCache
 from trader_pipeline.agents.faults import (
     UnusableReplyError,
     fault_of,
@@ -36,7 +35,8 @@ from trader_pipeline.agents.faults import (
     unreachable,
     wait_seconds,
 )
-from trader_pipeline.agents.ledger import CostLedger, PaidAsker
+from trader_pipeline.agents.ledger import CostLedger, PaidAsker, PricedAsker
+from trader_pipeline.agents.openai_forms import AnswerForm, answer_form, candidates_tool, klines_tool
 from trader_pipeline.klines.retrying import checked_address
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ class OpenAIAsker:
             AddressRefusedError: the address is none, or holds a password.
         """
         self._params = params
-        self._address = checked_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_ADDRESS)
+        self._address = checked_address(base_url) if base_url else address_of_environment()
         self._key = "" if base_url else os.environ.get("OPENAI_API_KEY", "")
         self._first_wait_seconds = first_wait_seconds
         self._limit_name = "max_tokens"
-        self._answered = False
+        self._parallel_known = True
+        self._reached = False
         self._runner = asyncio.Runner()
         self._alone = threading.Lock()
         self._client: openai.AsyncOpenAI | None = None
@@ -80,14 +81,21 @@ class OpenAIAsker:
 
         Raises:
             AskingError: wrong key, unknown model, a question that the host refuses, or a host that never answered.
+                Its `tokens` are those that were paid before.
         """
+        tokens = _Tokens()
         with self._alone:
-            return self._run(self._ask(request))
+            try:
+                return self._run(self._ask(request, tokens))
+            except AskingError as error:
+                error.tokens = (tokens.read, tokens.written)
+                raise
 
     def close(self) -> None:
-        """Close the connections; also what `with contextlib.closing(asker)` calls."""
-        if self._client is not None:
-            self._run(self._client.close())
+        """Close the connections; also what `with contextlib.closing(asker)` calls. The asker asks no more."""
+        client, self._client = self._client, None
+        if client is not None:
+            self._run(client.close())
         self._runner.close()
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -99,8 +107,8 @@ class OpenAIAsker:
         with ThreadPoolExecutor(1) as pool:  # this thread's loop is busy with the caller
             return pool.submit(self._runner.run, work).result()
 
-    async def _ask(self, request: AgentRequest) -> AgentReply:
-        attempts, usage = 0, agents.Usage()
+    async def _ask(self, request: AgentRequest, tokens: _Tokens) -> AgentReply:
+        attempts = 0
         retrying = AsyncRetrying(
             stop=stop_after_attempt(1 + self._params.retries),
             wait=lambda state: wait_seconds(state, self._first_wait_seconds),
@@ -111,43 +119,49 @@ class OpenAIAsker:
             async for attempt in retrying:
                 with attempt:
                     attempts += 1
-                    reply = await self._answer(request, usage)
+                    reply = await self._answer(request, tokens)
         except (agents.AgentsException, openai.OpenAIError, TimeoutError, UnusableReplyError) as error:
             reply = await self._faulted(error, attempts)
-        self._answered = True
-        return replace(
-            reply,
-            attempts=attempts,
-            prompt_tokens=usage.input_tokens,
-            completion_tokens=usage.output_tokens,
-        )
+        return replace(reply, attempts=attempts, prompt_tokens=tokens.read, completion_tokens=tokens.written)
 
-    async def _answer(self, request: AgentRequest, usage: agents.Usage) -> AgentReply:
+    async def _answer(self, request: AgentRequest, tokens: _Tokens) -> AgentReply:
         try:
             async with asyncio.timeout(self._params.timeout_seconds):
                 result = await agents.Runner.run(
                     self._agent(request),
                     request.message,
                     max_turns=MAX_TURNS,
-                    hooks=_Counting(usage),
+                    hooks=_EachAnswer(tokens),
                     run_config=agents.RunConfig(tracing_disabled=True),
                 )
         except openai.BadRequestError as error:
-            if error.param != "max_tokens" or self._limit_name != "max_tokens":
+            if not self._asks_otherwise(error):
                 raise
-            self._limit_name = "max_completion_tokens"  # what newer models call the same
-            return await self._answer(request, usage)
+            return await self._answer(request, tokens)
         except (AttributeError, TypeError, ValueError) as error:
             # The client passes a page or half a JSON text through, and the first look into it fails.
             raise UnusableReplyError(f"no chat completion: {type(error).__name__}") from error
         output = result.final_output
-        return AgentReply(action=output) if request.kind == "spot" else AgentReply(answer=output.answer)
+        if request.kind == "spot":
+            return AgentReply(action=output)
+        return AgentReply(answer=output.answer, reasoning=output.reasoning)
+
+    def _asks_otherwise(self, error: openai.BadRequestError) -> bool:
+        """Whether the host refuses a setting that some models do not know, which is then put in another way."""
+        if error.param == "max_tokens" and self._limit_name == "max_tokens":
+            self._limit_name = "max_completion_tokens"  # what newer models call the same
+            return True
+        if error.param == "parallel_tool_calls" and self._parallel_known:
+            self._parallel_known = False
+            return True
+        return False
 
     async def _faulted(self, error: Exception, attempts: int) -> AgentReply:
         fault = fault_of(error)
         if fault is not None:
-            if isinstance(error, openai.APIConnectionError) and fault == "server" and not self._answered:
-                raise unreachable(self._address, attempts) from None
+            if not self._reached:
+                seconds = self._params.timeout_seconds if fault == "timeout" else None
+                raise unreachable(self._address, attempts, silent_seconds=seconds) from None
             return AgentReply(fault=fault)
         if not isinstance(error, openai.APIStatusError):
             raise error
@@ -171,14 +185,19 @@ class OpenAIAsker:
             name="trader",
             instructions=request.instructions,
             model=agents.OpenAIChatCompletionsModel(self._params.model, self._opened()),
-            model_settings=agents.ModelSettings(temperature=self._params.temperature, extra_args=limit),
-            tools=[_klines_tool(request) if spot else _candidates_tool(request)],
-            output_type=_Form(AgentAction if spot else answer_form(request.answers)),
+            model_settings=agents.ModelSettings(
+                temperature=self._params.temperature,
+                extra_args=limit,
+                parallel_tool_calls=False if self._parallel_known else None,
+            ),
+            tools=[klines_tool(request) if spot else candidates_tool(request)],
+            output_type=AnswerForm(AgentAction if spot else answer_form(request.answers)),
         )
 
     def _opened(self) -> openai.AsyncOpenAI:
         if self._client is None:
-            if not self._key and urlsplit(self._address).hostname not in _LOOPBACK:
+            here = urlsplit(self._address).hostname in _LOOPBACK
+            if not self._key and not here:
                 raise AskingError(
                     f"{self._address} needs a key: set OPENAI_API_KEY, or set OPENAI_BASE_URL to a model on this"
                     " machine (trader-pipeline agents serve starts one)"
@@ -186,62 +205,51 @@ class OpenAIAsker:
             self._client = openai.AsyncOpenAI(
                 base_url=self._address,
                 api_key=self._key or "none",
-                timeout=self._params.timeout_seconds,
+                timeout=None,  # an attempt's time is kept around it
                 max_retries=0,  # counted and waited for here
+                http_client=openai.DefaultAsyncHttpxClient(
+                    timeout=None,
+                    follow_redirects=False,
+                    trust_env=not here,  # no proxy for this machine
+                    event_hooks={"response": [self._hear]},
+                ),
             )
+            if here:  # the environment's are for OpenAI
+                self._client.organization = self._client.project = None
         return self._client
+
+    async def _hear(self, _: object) -> None:
+        self._reached = True
 
 
 @dataclass
-class _Counting(agents.RunHooks[Any]):
-    """Adds up the tokens of every answer, of those too that turn out malformed."""
+class _Tokens:
+    """What the host says that it read and wrote, over all attempts at a question."""
 
-    usage: agents.Usage
+    read: int = 0
+    written: int = 0
+
+
+@dataclass
+class _EachAnswer(agents.RunHooks[Any]):
+    """Adds up the tokens of every answer, of those too that turn out malformed; one tool call is enough."""
+
+    tokens: _Tokens
 
     async def on_llm_end(self, context: Any, agent: Any, response: agents.ModelResponse) -> None:
-        self.usage.add(response.usage)
+        self.tokens.read += max(response.usage.input_tokens, 0)
+        self.tokens.written += max(response.usage.output_tokens, 0)
+        if sum(item.type == "function_call" for item in response.output) > 1:
+            raise agents.ModelBehaviorError("it calls tools several times at once")
 
 
-class _Form(agents.AgentOutputSchema):
-    """The JSON form of an answer; hosts that do not enforce it often fence the text as Markdown."""
+def address_of_environment() -> str:
+    """Where OPENAI_BASE_URL says that models are asked, or OpenAI's own address.
 
-    def validate_json(self, json_str: str) -> Any:
-        text = json_str.strip()
-        if text.startswith("```") and text.endswith("```"):
-            text = text.strip("`").removeprefix("json")
-        return super().validate_json(text)
-
-
-@lru_cache
-def answer_form(answers: tuple[str, ...]) -> type[Any]:
-    """The form of a covered call's answer: one of `answers`, read without regard to case, and a reasoning."""
-    allowed = Annotated[Literal[answers], BeforeValidator(partial(_spelled, answers))]  # type: ignore[valid-type]
-    return create_model("CoveredCallAnswer", answer=(allowed, ...), reasoning=(str, ...))
-
-
-def _spelled(answers: tuple[str, ...], given: Any) -> Any:
-    text = str(given).strip()
-    return {answer.casefold(): answer for answer in answers}.get(text.casefold(), text)
-
-
-def _klines_tool(request: AgentRequest) -> agents.FunctionTool:
-    async def get_klines(limit: int) -> str:
-        """The latest closed candles, oldest first, as JSON; none of them is of the future.
-
-        Args:
-            limit: how many candles, at least 1; no more than the window holds are returned.
-        """
-        return request.klines(max(limit, 1))
-
-    return agents.function_tool(get_klines, failure_error_function=None)
-
-
-def _candidates_tool(request: AgentRequest) -> agents.FunctionTool:
-    async def get_candidates() -> str:
-        """The calls that can be sold now, numbered from 1, as JSON."""
-        return request.klines(EVERYTHING)
-
-    return agents.function_tool(get_candidates, failure_error_function=None)
+    Raises:
+        AddressRefusedError: it is no address, or holds a password.
+    """
+    return checked_address(os.environ.get("OPENAI_BASE_URL") or OPENAI_ADDRESS)
 
 
 def asker_for(
@@ -253,6 +261,8 @@ def asker_for(
 ) -> Asker:
     """Cache before budget before endpoint: what was answered before is free and needs neither network nor key.
 
+    Close it with `asking.close_asker`.
+
     Args:
         cache: file of kept answers; None keeps none.
         ledger: where every question is booked; None books none.
@@ -261,7 +271,7 @@ def asker_for(
     asker: Asker = OpenAIAsker(params, base_url=base_url)
     if ledger is not None:
         asker = PaidAsker(asker, ledger, model=params.model)
-    if cache is None:
-        return asker
-    book = None if ledger is None else partial(ledger.add, params.model)
-    return CachedAsker(asker, ResponseCache(cache), params=params, on_hit=book)
+    if cache is not None:
+        address = OWN_SERVER if base_url else address_of_environment().rstrip("/")
+        asker = CachedAsker(asker, ResponseCache(cache), params=params, address=address)
+    return asker if ledger is None else PricedAsker(asker, ledger, model=params.model)

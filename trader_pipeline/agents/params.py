@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trader_pipeline.agents.prompts import instructions_of
 
+LOCAL_SECONDS = 600.0
+"""Longest wait for an answer of the local model: it may have to load first, several may wait for it, and a busy machine
+must not change a result."""
+
 
 class AgentParams(BaseModel):
     """Which model is asked, what it is told and shown, what it starts with, and how patiently it is asked."""

@@ -25,13 +25,21 @@ Window = tuple[pd.Timestamp, pd.Timestamp]
 
 @dataclass(frozen=True)
 class AgentCost:
-    """What the questions of a run cost. `cost_usd` is None where the price of an answer is not known."""
+    """What the answers of a run cost.
+
+    Attributes:
+        decisions: all answers; `cached`: those of them that were kept, for which nothing was paid now.
+        prompt_tokens, completion_tokens, cost_usd: of all answers, be they paid now or before; None where the price of
+            one is not known.
+        paid_usd: what was paid now; None where that is not known.
+    """
 
     decisions: int
     cached: int
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
+    paid_usd: float | None
 
 
 @dataclass(frozen=True)
@@ -187,21 +195,27 @@ def _fractal_params(params: AgentParams) -> AgentTradingParams:
 
 
 def _cost(decisions: pd.DataFrame) -> AgentCost:
-    priced = decisions["cost_usd"].notna().all()
+    fresh = decisions.loc[~decisions["cached"].astype(bool), "cost_usd"]
     return AgentCost(
         decisions=len(decisions),
         cached=int(decisions["cached"].sum()),
         prompt_tokens=int(decisions["prompt_tokens"].sum()),
         completion_tokens=int(decisions["completion_tokens"].sum()),
-        cost_usd=float(decisions["cost_usd"].sum()) if priced else None,
+        cost_usd=_sum(decisions["cost_usd"]),
+        paid_usd=_sum(fresh),
     )
 
 
+def _sum(costs: pd.Series) -> float | None:
+    return float(costs.sum()) if costs.notna().all() else None
+
+
 def run_summary(run: AgentRun) -> dict[str, object]:
-    """Settings, faults, holds and cost of a run as plain JSON values."""
+    """Settings, faults, holds and cost of a run as plain JSON values; nothing of what was asked now or before."""
+    cost = {name: value for name, value in asdict(run.cost).items() if name not in ("cached", "paid_usd")}
     return {
         "params": run.params.model_dump(),
         "faults": run.faults,
         "holds": run.holds,
-        "cost": asdict(run.cost),
+        "cost": cost,
     }

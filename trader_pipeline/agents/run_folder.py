@@ -7,12 +7,18 @@ Belongs here: the names and forms of these files. Does not belong here: the run 
     observations.sqlite  the candles as the agent saw them
     steps.log            each step in words
     run.json             settings, market, window, figures; written last, so that it marks a finished run
+    .agent_run           until then: marks the folder as a run's; what lies in one without it is never removed
+
+What was answered from the cache and what was paid now is in none of them: the same answers make the same bytes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +36,30 @@ STATES, DECISIONS, OBSERVATIONS, LOG, SUMMARY = (
     "steps.log",
     "run.json",
 )
+_BEFORE_THE_END = (STATES, DECISIONS, OBSERVATIONS, LOG)
+MARKER = ".agent_run"
+_OF_THIS_CALL = ["cached"]
+"""Differs between a run and the same one that goes on from kept answers."""
+
+
+@contextmanager
+def claimed_run(folder: Path) -> Iterator[None]:
+    """`folder`, opened for a run and held against a second one in it.
+
+    Raises:
+        FileExistsError: as `open_run_folder`; or another process works in it.
+    """
+    _refuse_other(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / MARKER).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(
+                f"another process runs an agent in {folder}; wait for it, or name another folder"
+            ) from None
+        open_run_folder(folder)
+        yield
 
 
 def open_run_folder(folder: Path) -> None:
@@ -38,14 +68,32 @@ def open_run_folder(folder: Path) -> None:
     Raises:
         FileExistsError: it holds a finished run, or files that are none of a run's.
     """
+    _refuse_other(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+    for path in folder.glob("*"):
+        if _is_of_run(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _refuse_other(folder: Path) -> None:
     if (folder / SUMMARY).exists():
         raise FileExistsError(f"{folder} holds a finished run; nothing was overwritten, name another folder")
-    ours = {STATES, DECISIONS, OBSERVATIONS, LOG}
-    if strange := sorted(p.name for p in folder.glob("*") if p.name not in ours and p.name[0] != "."):
-        raise FileExistsError(f"{folder} holds {strange[0]}, which is no file of a run; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ours:
-        (folder / name).unlink(missing_ok=True)
+    held = sorted(path.name for path in folder.glob("*"))
+    strange = [name for name in held if name[0] != "." and not _is_of_run(name)]
+    if not strange and not (folder / MARKER).is_file():
+        strange = [name for name in held if _is_of_run(name)]
+    if strange:
+        raise FileExistsError(
+            f"{folder} holds {strange[0]}, which no run of an agent left there; name another folder"
+        )
+
+
+def _is_of_run(name: str) -> bool:
+    """Whether a run writes a file of this name, or a killed write left half of it."""
+    return name in _BEFORE_THE_END or any(
+        name.startswith(f".{own}.") and name.endswith(".tmp") for own in (*_BEFORE_THE_END, SUMMARY)
+    )
 
 
 def write_run(run: AgentRun, folder: Path, *, market: str, window: Window, simulated: bool) -> Path:
@@ -56,7 +104,7 @@ def write_run(run: AgentRun, folder: Path, *, market: str, window: Window, simul
     """
     states = run.result.to_dataframe()
     write_atomic(folder / STATES, _csv(states))
-    write_atomic(folder / DECISIONS, _csv(run.decisions))
+    write_atomic(folder / DECISIONS, _csv(run.decisions.drop(columns=_OF_THIS_CALL)))
     summary: dict[str, Any] = {
         "market": market,
         "start": window[0].isoformat(),
@@ -66,7 +114,9 @@ def write_run(run: AgentRun, folder: Path, *, market: str, window: Window, simul
         **run_summary(run),
         "metrics": agent_metrics(run).as_dict(),
     }
-    return write_atomic(folder / SUMMARY, f"{json.dumps(summary, indent=1)}\n".encode())
+    path = write_atomic(folder / SUMMARY, f"{json.dumps(summary, indent=1)}\n".encode())
+    (folder / MARKER).unlink(missing_ok=True)
+    return path
 
 
 def _candles_sha256(run: AgentRun) -> str:

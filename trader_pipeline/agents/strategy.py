@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context, Decimal
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from trader_pipeline.agents.observations import SPOT, JsonObservationsStorage
 from trader_pipeline.agents.prompts import instructions_of
 
 Decide = Callable[[AgentRequest], AgentReply]
+_ANY_FLOAT = Context(prec=400)
 _COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
 
 
@@ -197,7 +198,9 @@ def _minute(stamp: str) -> str:
 
 def _down(value: float, digits: int) -> str:
     """Rounded down: who trades all that is shown never asks for more than there is."""
-    return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
+    exact = Decimal(repr(value))
+    shown = exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR, context=_ANY_FLOAT)
+    return f"{shown:f}"
 
 
 def _figures(value: float) -> str:

@@ -10,10 +10,11 @@ Belongs here: options, messages, exit status. The work is a function of a stage,
     backtest    backtest (backtest_inputs, backtest_outputs, backtest_grid, sweep_tracking)
     corpus      corpus build, audit, distil
     paper       paper tick, replay, status (paper_inputs, paper_table)
-    leaks, lineage  leaks; lineage, stale
-    agents      agents run, serve, cache, grid (agents_inputs, agents_serving, agents_grid)
+    leaks, lineage  leaks (agents_leaks); lineage, stale
+    agents      agents run, serve, cache, grid (agents_inputs, agents_serving, agents_grid, agents_grid_options)
     dashboard   dashboard
-    stages      train, evaluate
+    training    train
+    evaluating  evaluate (agents_evaluating)
     options     what several commands share
     errors      errors that a user can mend as one line
 
@@ -32,13 +33,14 @@ from trader_pipeline.cli.calibration import calibrate, check
 from trader_pipeline.cli.corpus import corpus
 from trader_pipeline.cli.dashboard import dashboard
 from trader_pipeline.cli.errors import MendableErrors
+from trader_pipeline.cli.evaluating import evaluate
 from trader_pipeline.cli.everything import run, ui
 from trader_pipeline.cli.klines import klines
 from trader_pipeline.cli.leaks import leaks
 from trader_pipeline.cli.lineage import lineage, stale
 from trader_pipeline.cli.paper import paper
 from trader_pipeline.cli.quotes import options_group
-from trader_pipeline.cli.stages import evaluate, train
+from trader_pipeline.cli.training import train
 
 
 @click.group(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from trader_pipeline.cli.agents_grid import grid
-from trader_pipeline.cli.agents_inputs import Keeping, PriceType, Stretch
+from trader_pipeline.cli.agents_inputs import BudgetSpent, Keeping, PriceType, Stretch
 from trader_pipeline.cli.agents_serving import cache as cache_group
 from trader_pipeline.cli.agents_serving import serve
 from trader_pipeline.cli.errors import OutputExistsError
@@ -21,16 +22,8 @@ if TYPE_CHECKING:
     from trader_pipeline.agents.params import AgentParams
     from trader_pipeline.agents.run import AgentRun
 
-HOSTED_SECONDS, LOCAL_SECONDS = 60.0, 600.0
-"""Longest wait for an answer. The local model may have to load first, and a busy machine must not change a result."""
 _EXISTING = click.Path(exists=True, path_type=Path)
 _OUT = click.Path(path_type=Path)
-
-
-class BudgetSpent(click.ClickException):
-    """The budget is spent; exit status 3. What was answered is kept."""
-
-    exit_code = 3
 
 
 @click.group()
@@ -39,7 +32,7 @@ def agents() -> None:
 
     \b
     Example:
-      trader-pipeline agents run --klines FOLDER --market BTC_1h --start 2024-03-01 --end 2024-03-08 --out runs/march
+      trader-pipeline agents run --klines FOLDER --market BTC_1h --start 2024-03-01 --end 2024-03-08
     """
 
 
@@ -49,7 +42,10 @@ def agents() -> None:
 @click.option("--market", required=True, help="Underlying and timeframe, e.g. BTC_1h.")
 @click.option("--start", required=True, metavar="DATE", help="Where the agent begins (UTC).")
 @click.option("--end", required=True, metavar="DATE", help="Where it ends (UTC, exclusive).")
-@click.option("--out", required=True, type=_OUT, help="Folder of the run; it must hold no finished run yet.")
+@click.option(
+    "--out", type=_OUT, default=None,
+    help="Folder of the run, without a finished one. Default: data/PROFILE/agents/MARKET_START_END_PROMPT.",
+)  # fmt: skip
 @click.option(
     "--prompt", default="neutral", show_default=True, help="Instructions: bullish, bearish or neutral."
 )
@@ -90,7 +86,7 @@ def agents() -> None:
     "--progress/--no-progress", default=None, help="Show a progress bar. Default: only in a terminal."
 )
 def run(
-    profile: str, overrides: tuple[str, ...], klines_path: Path, market: str, start: str, end: str, out: Path,
+    profile: str, overrides: tuple[str, ...], klines_path: Path, market: str, start: str, end: str, out: Path | None,
     prompt: str, model: str | None, adapter: Path | None, window_size: int, balance: float, fee: float,
     temperature: float, retries: int, timeout: float | None, max_output_tokens: int, cache: Path | None, no_cache: bool,
     price: tuple[float, float] | None, max_cost_usd: float | None, progress: bool | None,
@@ -103,16 +99,26 @@ def run(
 
     Answers are kept: the same command with another --out asks nothing again, and a killed run, given once more, goes on
     where it stopped. The folder holds states.csv, decisions.csv, steps.log, observations.sqlite and run.json.
+    The dashboard's page Agents shows what lies below data/PROFILE/agents.
 
     \b
     Examples:
-      trader-pipeline agents run --klines candles --market BTC_1h --start 2024-03-01 --end 2024-03-08 --out runs/march
-      trader-pipeline agents run --klines candles --market ETH_4h --start 2024-01-01 --end 2024-04-01 --out runs/eth \\
-        --prompt bullish --model gpt-4.1-mini --price 0.40:1.60 --max-cost-usd 2
+      trader-pipeline agents run --klines candles --market BTC_1h --start 2024-03-01 --end 2024-03-08
+      trader-pipeline agents run --klines candles --market ETH_4h --start 2024-01-01 --end 2024-04-01 \\
+        --prompt bullish --model gpt-4.1-mini --price 0.40:1.60 --max-cost-usd 2 --out data/sample/agents/eth
     """
     from trader_pipeline.agents.ledger import BudgetSpentError
     from trader_pipeline.agents.params import AgentParams
-    from trader_pipeline.cli.agents_inputs import agent_candles, host_of, open_asker, spot_prompt
+    from trader_pipeline.cli.agents_inputs import (
+        agent_candles,
+        closing_asker,
+        host_of,
+        moment_name,
+        open_asker,
+        patient,
+        shown_folder,
+        spot_prompt,
+    )
     from trader_pipeline.schema import Market
 
     if max_cost_usd is not None and price is None:
@@ -122,19 +128,20 @@ def run(
     params = AgentParams(
         window_size=window_size, initial_balance=balance, prompt=spot_prompt(prompt), trading_fee=fee,
         temperature=temperature, retries=retries, max_output_tokens=max_output_tokens,
-        timeout_seconds=HOSTED_SECONDS if timeout is None else timeout,
+        **({} if timeout is None else {"timeout_seconds": timeout}),
     )  # fmt: skip
     settings = profile_of(profile, overrides, klines=str(klines_path))
     stretch = agent_candles(Market.parse(market), utc_day(start), utc_day(end), settings)
-    _open(out)
+    if out is None:
+        own = [stretch.market.key, *map(moment_name, stretch.window), prompt, *([model] if model else [])]
+        out = shown_folder(settings, "_".join(own))
     keeping = Keeping(None if no_cache else cache or out.parent / "answers.sqlite", price, max_cost_usd)
     try:
-        with host_of(model, adapter=adapter, profile=settings) as host:
-            asked = params.model_copy(update={"model": host.model})
-            if host.base_url and timeout is None:
-                asked = asked.model_copy(update={"timeout_seconds": LOCAL_SECONDS})
+        with _claimed(out), host_of(model, adapter=adapter, profile=settings) as host:
+            asked = patient(params, host.base_url).model_copy(update={"model": host.model})
             asker = open_asker(asked, base_url=host.base_url, keeping=keeping)
-            _run(stretch, asked, asker, out, progress=progress)
+            with closing_asker(asker):
+                _run(stretch, asked, asker, out, progress=progress)
     except BudgetSpentError as error:
         raise BudgetSpent(str(error)) from error
     except KeyboardInterrupt:
@@ -143,13 +150,16 @@ def run(
         raise SystemExit(130) from None
 
 
-def _open(out: Path) -> None:
-    from trader_pipeline.agents.run_folder import open_run_folder
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    from trader_pipeline.agents.run_folder import claimed_run
 
-    try:
-        open_run_folder(out)
-    except FileExistsError as error:
-        raise OutputExistsError(str(error)) from error
+    with ExitStack() as held:
+        try:
+            held.enter_context(claimed_run(out))
+        except FileExistsError as error:
+            raise OutputExistsError(str(error)) from error
+        yield
 
 
 def _run(stretch: Stretch, params: AgentParams, asker: Asker, out: Path, *, progress: bool | None) -> None:
@@ -183,7 +193,8 @@ def _say(done: AgentRun, out: Path, simulated: bool) -> None:
     rows = [{"": "agent", **vars(figures.agent)}, {"": "holding the coin", **vars(figures.hodl)}]
     print_table(pd.DataFrame(rows), f"{done.params.model}, {done.params.prompt}")
     cost = done.cost
-    money = "price unknown" if cost.cost_usd is None else f"{cost.cost_usd:.4f} USD"
+    paid = "" if cost.paid_usd is None else f", {cost.paid_usd:.4f} USD of them paid now"
+    money = "price unknown" if cost.cost_usd is None else f"{cost.cost_usd:.4f} USD{paid}"
     click.echo(
         f"{cost.decisions} decisions, {cost.cached} from the cache; {figures.trades} trades, {figures.clipped} cut to"
         f" what was there, {figures.fees_usd:.2f} USD of fees; {cost.prompt_tokens} tokens read"

@@ -6,15 +6,18 @@ Belongs here: the command's options and what it prints. Running the grid is `age
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trader_pipeline.cli.agents_inputs import PriceType
+from trader_pipeline.cli.agents_grid_options import ModelPriceType, Values, WindowType
+from trader_pipeline.cli.agents_inputs import BudgetSpent
 from trader_pipeline.cli.errors import OutputExistsError
-from trader_pipeline.cli.options import print_table, profile_of, profile_options, utc_day
+from trader_pipeline.cli.options import print_table, profile_of, profile_options
 
 if TYPE_CHECKING:
     from trader_pipeline.agents.asking import Asker
@@ -29,65 +32,6 @@ _SHOWN = 20
 _FIGURES = ("sharpe", "accumulated_return", "excess_return", "max_drawdown", "trades", "faults")
 
 
-class BudgetSpent(click.ClickException):
-    """The budget is spent; exit status 3. What was answered is kept."""
-
-    exit_code = 3
-
-
-class _Values(click.ParamType):
-    """V1,V2,... of one type."""
-
-    name = "values"
-
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """The values in the order in which they are given."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(self._kind(part.strip()) for part in str(value).split(",") if part.strip())
-        except ValueError:
-            self.fail(f"{value!r} is no list of numbers; write them with commas, e.g. 24,48")
-
-
-class _Window(click.ParamType):
-    """START:END."""
-
-    name = "window"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, Any]:
-        """Two moments in UTC; a time of day holds a colon too, so both or neither have one."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(":")
-        half = len(parts) // 2
-        if not half or len(parts) % 2:
-            self.fail(
-                f"{value!r} is no window; write START:END, both with a time or neither: 2024-03-01:2024-03-08"
-            )
-        return utc_day(":".join(parts[:half])), utc_day(":".join(parts[half:]))
-
-
-class _ModelPrice(PriceType):
-    """MODEL=READ:WRITTEN in USD per million tokens."""
-
-    def convert(  # type: ignore[override]
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[float, float]]:
-        """The model, and the two prices."""
-        model, separator, price = str(value).rpartition("=")
-        if not separator:
-            self.fail(f"{value!r} names no model; write MODEL=READ:WRITTEN, e.g. gpt-4.1-mini=0.40:1.60")
-        return model, super().convert(price, param, ctx)
-
-
 @click.command()
 @profile_options
 @click.option("--klines", "klines_path", required=True, type=_EXISTING, help="Folder or file of candles.")
@@ -95,7 +39,7 @@ class _ModelPrice(PriceType):
 @click.option(
     "--validation",
     required=True,
-    type=_Window(),
+    type=WindowType(),
     metavar="START:END",
     help="Window by which the best is chosen.",
 )
@@ -103,30 +47,31 @@ class _ModelPrice(PriceType):
     "--test",
     "test_window",
     required=True,
-    type=_Window(),
+    type=WindowType(),
     metavar="START:END",
     help="Later window on which it is reported (UTC, ends are exclusive).",
 )
 @click.option(
-    "--out", required=True, type=_OUT, help="Folder of the grid: new, or of the same one unfinished."
-)
+    "--out", type=_OUT, default=None,
+    help="Folder of the grid: new, or of the same one unfinished. Default: data/PROFILE/agents/grid_MARKET_START_END.",
+)  # fmt: skip
 @click.option(
-    "--prompts", type=_Values(str), default="bullish,bearish,neutral", show_default=True, metavar="V1,V2,...",
+    "--prompts", type=Values(str), default="bullish,bearish,neutral", show_default=True, metavar="V1,V2,...",
     help="Instructions.",
 )  # fmt: skip
 @click.option(
-    "--models", type=_Values(str), default="", metavar="V1,V2,...",
+    "--models", type=Values(str), default="", metavar="V1,V2,...",
     help="Models at the endpoint. Default: the local one, started here.",
 )  # fmt: skip
 @click.option(
     "--adapter", default=None, type=_EXISTING, help="Adapter that the local model wears, from `train`."
 )
 @click.option(
-    "--window-sizes", type=_Values(int), default="48", show_default=True, metavar="V1,V2,...",
+    "--window-sizes", type=Values(int), default="48", show_default=True, metavar="V1,V2,...",
     help="Most candles that an agent can look at.",
 )  # fmt: skip
 @click.option(
-    "--balances", type=_Values(float), default="10000", show_default=True, metavar="V1,V2,...",
+    "--balances", type=Values(float), default="10000", show_default=True, metavar="V1,V2,...",
     help="Cash at the start, in USD.",
 )  # fmt: skip
 @click.option(
@@ -143,12 +88,15 @@ class _ModelPrice(PriceType):
 @click.option(
     "--retries", default=2, show_default=True, help="Times a failed question is asked again, then it holds."
 )
-@click.option("--timeout", default=60.0, show_default=True, help="Longest wait for an answer, in seconds.")
+@click.option(
+    "--timeout", type=float, default=None,
+    help="Longest wait for an answer, in seconds. Default: 60, and 600 for the local model.",
+)  # fmt: skip
 @click.option(
     "--cache", type=_OUT, default=None, help="File of answers. Default: answers.sqlite beside --out."
 )
 @click.option(
-    "--price", "prices", type=_ModelPrice(), multiple=True, metavar="MODEL=READ:WRITTEN",
+    "--price", "prices", type=ModelPriceType(), multiple=True, metavar="MODEL=READ:WRITTEN",
     help="USD per million tokens. May be repeated.",
 )  # fmt: skip
 @click.option(
@@ -169,18 +117,19 @@ def grid(**given: Any) -> None:
 
     Answers are kept as by `agents run`. A grid that was stopped, even killed, goes on when the same command is given
     again, and an agent that failed is tried again. The folder holds grid.csv, report.json and the files of each run.
+    The dashboard's page Agents shows what lies below data/PROFILE/agents.
 
     \b
     Example:
       trader-pipeline agents grid --klines candles --market BTC_1h --window-sizes 24,48 --workers 2 \\
-        --validation 2024-03-01:2024-03-08 --test 2024-03-08:2024-03-15 --out grids/march
+        --validation 2024-03-01:2024-03-08 --test 2024-03-08:2024-03-15
     \b
     Models of an endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), within a budget:
       trader-pipeline agents grid --klines candles --market ETH_4h --models gpt-4.1-mini \\
         --price gpt-4.1-mini=0.40:1.60 --max-cost-usd 5 \\
-        --validation 2024-01-01:2024-02-01 --test 2024-02-01:2024-03-01 --out grids/eth
+        --validation 2024-01-01:2024-02-01 --test 2024-02-01:2024-03-01 --out data/sample/agents/eth
     """
-    from trader_pipeline.agents.grid import GridExistsError
+    from trader_pipeline.agents.grid_folder import GridExistsError
     from trader_pipeline.agents.ledger import BudgetSpentError
 
     try:
@@ -195,11 +144,12 @@ def grid(**given: Any) -> None:
 
 
 def _grid(
-    *, profile: str, overrides: tuple[str, ...], klines_path: Path, market: str, out: Path, models: tuple[str, ...],
-    adapter: Path | None, cache: Path | None, prices: tuple[tuple[str, tuple[float, float]], ...],
+    *, profile: str, overrides: tuple[str, ...], klines_path: Path, market: str, out: Path | None,
+    models: tuple[str, ...], adapter: Path | None, cache: Path | None,
+    prices: tuple[tuple[str, tuple[float, float]], ...],
     max_cost_usd: float | None, workers: int, tracking_uri: str | None, progress: bool | None, **settings: Any,
 ) -> None:  # fmt: skip
-    from trader_pipeline.cli.agents_inputs import agent_candles, host_of
+    from trader_pipeline.cli.agents_inputs import agent_candles, host_of, moment_name, patient, shown_folder
     from trader_pipeline.schema import Market
 
     if max_cost_usd is not None and (unpriced := sorted(set(models) - dict(prices).keys())):
@@ -209,13 +159,39 @@ def _grid(
     loaded = profile_of(profile, overrides, klines=str(klines_path))
     params = _params(models or ("local",), settings)
     stretch = agent_candles(Market.parse(market), params.validation[0], params.test[1], loaded)
+    if out is None:
+        ends = [moment_name(moment) for moment in stretch.window]
+        out = shown_folder(loaded, "_".join(["grid", stretch.market.key, *ends]))
     with host_of(models[0] if models else None, adapter=adapter, profile=loaded) as host:
-        params = _params(models or (host.model,), settings)
+        own = {"models": models or (host.model,), "agent": patient(params.agent, host.base_url)}
+        cache = cache or out.parent / "answers.sqlite"
         asker = partial(
-            open_priced, base_url=host.base_url, cache=cache or out.parent / "answers.sqlite", prices=dict(prices),
-            max_cost_usd=max_cost_usd,
-        )  # fmt: skip
-        _run(stretch, params, asker, out, workers=workers, tracking_uri=tracking_uri, progress=progress)
+            open_priced, base_url=host.base_url, cache=cache, prices=dict(prices), max_cost_usd=max_cost_usd
+        )
+        params = params.model_copy(update=own)
+        with _telling_what_is_paid(cache, dict(prices)):
+            _run(stretch, params, asker, out, workers=workers, tracking_uri=tracking_uri, progress=progress)
+
+
+@contextmanager
+def _telling_what_is_paid(cache: Path, prices: dict[str, tuple[float, float]]) -> Iterator[None]:
+    """Say at the end, however it comes, what was paid now: the files tell what all answers cost."""
+    from trader_pipeline.agents.ledger import CostLedger, ModelPrice
+    from trader_pipeline.cli.agents_inputs import costs_path
+
+    if not prices:
+        yield
+        return
+    known = {
+        name: ModelPrice(prompt_usd=read, completion_usd=wrote) for name, (read, wrote) in prices.items()
+    }
+    ledger = CostLedger(costs_path(cache), prices=known)
+    before = ledger.spent_usd()
+    try:
+        yield
+    finally:
+        spent = ledger.spent_usd()
+        click.echo(f"{spent - before:.4f} USD paid now, {spent:.4f} in all ({costs_path(cache)})", err=True)
 
 
 def _params(models: tuple[str, ...], settings: dict[str, Any]) -> GridParams:
@@ -228,9 +204,9 @@ def _params(models: tuple[str, ...], settings: dict[str, Any]) -> GridParams:
     for name in settings["prompts"]:
         spot_prompt(name)
     try:
+        waits = {} if settings["timeout"] is None else {"timeout_seconds": settings["timeout"]}
         agent = AgentParams(
-            trading_fee=settings["fee"], temperature=settings["temperature"], retries=settings["retries"],
-            timeout_seconds=settings["timeout"],
+            trading_fee=settings["fee"], temperature=settings["temperature"], retries=settings["retries"], **waits
         )  # fmt: skip
         return GridParams(
             prompts=settings["prompts"], models=models, window_sizes=settings["window_sizes"],
@@ -261,6 +237,7 @@ def _run(
     from tqdm import tqdm
 
     from trader_pipeline.agents.grid import run_grid
+    from trader_pipeline.agents.grid_figures import SHORTEST
     from trader_pipeline.agents.grid_points import WINDOWS, grid_points
     from trader_pipeline.agents.run import window_candles
 
@@ -271,6 +248,10 @@ def _run(
         f" {points * sum(decisions):,} questions, fewer where answers are kept.",
         err=True,
     )
+    if decisions[1] <= SHORTEST:
+        click.echo(
+            f"A test window of {decisions[1]} candles tells no edge: {SHORTEST + 1} are needed.", err=True
+        )
     shown = sys.stderr.isatty() if progress is None else progress
     with tqdm(total=2 * points, desc="runs", unit="run", disable=not shown) as bar:
         result = run_grid(

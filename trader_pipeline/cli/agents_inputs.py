@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trader_pipeline.agents.asking import AgentReply, Asker
+    from trader_pipeline.agents.asking import Asker
     from trader_pipeline.agents.endpoint import LocalModel
     from trader_pipeline.agents.ledger import CostLedger
     from trader_pipeline.agents.params import AgentParams
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from trader_pipeline.schema import Market
 
 ADDRESS, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
+
+
+class BudgetSpent(click.ClickException):
+    """The budget is spent; exit status 3. What was answered is kept."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,26 @@ def host_of(model: str | None, *, adapter: Path | None, profile: Profile) -> Ite
         yield Host(endpoint.model, endpoint.base_url)
 
 
+def patient(params: AgentParams, base_url: str | None) -> AgentParams:
+    """`params`; a model that this command serves at `base_url` is waited for longer, where no time-out was given."""
+    from trader_pipeline.agents.params import LOCAL_SECONDS
+
+    if base_url is None or "timeout_seconds" in params.model_fields_set:
+        return params
+    return params.model_copy(update={"timeout_seconds": LOCAL_SECONDS})
+
+
+@contextlib.contextmanager
+def closing_asker(asker: Asker) -> Iterator[None]:
+    """Its connections are closed when the block ends."""
+    from trader_pipeline.agents.asking import close_asker
+
+    try:
+        yield
+    finally:
+        close_asker(asker)
+
+
 def local_model(profile: Profile, adapter: Path | None) -> LocalModel:
     """The profile's base model, or an adapter of it; loaded at the first question."""
     from trader_pipeline.agents.endpoint import LocalModel
@@ -90,27 +117,35 @@ class Keeping:
         prices = (
             {model: ModelPrice(prompt_usd=self.price[0], completion_usd=self.price[1])} if self.price else {}
         )
-        path = None if self.cache is None else self.cache.with_name(f"{self.cache.stem}_costs.sqlite")
+        path = None if self.cache is None else costs_path(self.cache)
         return CostLedger(path, prices=prices, max_cost_usd=self.max_cost_usd)
+
+
+def costs_path(cache: Path) -> Path:
+    """The ledger beside a file of answers."""
+    return cache.with_name(f"{cache.stem}_costs.sqlite")
 
 
 def open_asker(params: AgentParams, *, base_url: str | None, keeping: Keeping) -> Asker:
     """Who is asked with these settings: the cache first, then the model within the budget."""
-    from trader_pipeline.agents.cache import CachedAsker, ResponseCache
-    from trader_pipeline.agents.ledger import PaidAsker
-    from trader_pipeline.agents.openai_asker import OpenAIAsker
+    from trader_pipeline.agents.openai_asker import asker_for
 
     if base_url is not None:
         keeping = replace(keeping, price=(0.0, 0.0))  # served by this command: it costs nothing
-    ledger = keeping.ledger(params.model)
-    paid = PaidAsker(OpenAIAsker(params, base_url=base_url), ledger, model=params.model)
-    if keeping.cache is None:
-        return paid
+    return asker_for(params, cache=keeping.cache, ledger=keeping.ledger(params.model), base_url=base_url)
 
-    def book(reply: AgentReply) -> None:
-        ledger.add(params.model, reply)
 
-    return CachedAsker(paid, ResponseCache(keeping.cache), params=params, on_hit=book)
+def shown_folder(profile: Profile, name: str) -> Path:
+    """Where a run or grid goes that is given no --out: the page Agents of the dashboard reads that folder alone."""
+    from trader_pipeline.settings import EnvironmentSettings
+
+    plain = re.sub(r"[^\w.+=-]+", "-", name)  # a model's name may hold slashes and colons
+    return EnvironmentSettings(profile=profile.name).data_root / "agents" / plain
+
+
+def moment_name(moment: pd.Timestamp) -> str:
+    """A moment in the name of a folder; midnight is the day alone."""
+    return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else f"{moment:%Y-%m-%dT%H%M}"
 
 
 @dataclass(frozen=True)

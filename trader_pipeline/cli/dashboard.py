@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
+
+from trader_pipeline.cli.options import profile_options
 
 HOST = "127.0.0.1"
 
 
 @click.command()
-@click.option(
-    "--profile",
-    default="sample",
-    show_default=True,
-    envvar="TRADER_PIPELINE_PROFILE",
-    help="Whose data to show.",
-)
+@profile_options
 @click.option(
     "--klines", default="", envvar="TRADER_PIPELINE_KLINES", help="Candles of that profile, as given to run."
 )
@@ -24,47 +21,60 @@ HOST = "127.0.0.1"
 @click.option(
     "--port", default=8050, show_default=True, type=click.IntRange(0, 65535), help="Port of the page; 0: any free one."
 )  # fmt: skip
-def dashboard(profile: str, klines: str, data_dir: str, port: int) -> None:
+def dashboard(profile: str, overrides: tuple[str, ...], klines: str, data_dir: str, port: int) -> None:
     """Show candles, backtests, data sets, corpora, training, policies, paper trades, agents and lineage in the browser.
 
     It reads tables and writes none. It starts where no table exists yet, too, and says what to do. It listens on
-    loopback alone. Every view has its own address. Ctrl-C stops it.
+    loopback alone. Every view has its own address. Ctrl-C stops it. Give it the options that `run` was given: the
+    commands that its pages name repeat them.
 
     \b
     Examples:
       trader-pipeline dashboard
       trader-pipeline dashboard --profile full --klines ~/candles --port 8100
     """
-    server = make_server(profile, klines=klines, data_dir=data_dir, port=port)
+    server = make_server(profile, overrides=overrides, klines=klines, data_dir=data_dir, port=port)
     click.echo(f"Dashboard: http://{HOST}:{server.port}  (Ctrl-C stops it)")
     server.serve_forever()  # ends, and closes, on Ctrl-C
 
 
-def make_server(profile: str, *, klines: str, data_dir: str, port: int) -> Any:
+def make_server(
+    profile: str, *, klines: str, data_dir: str, port: int, overrides: tuple[str, ...] = ()
+) -> Any:
     """The server, bound to loopback and not yet serving.
 
     Raises:
-        ValueError: unknown profile, or the port is taken.
+        ValueError: unknown profile, candles or data folder that cannot be, or the port is taken.
     """
     import logging
 
     from werkzeug.serving import make_server as bind
 
     from trader_pipeline.dashboard.app import create_app
-    from trader_pipeline.settings import EnvironmentSettings, load_profile
+    from trader_pipeline.dashboard.hints import StartedWith
+    from trader_pipeline.settings import EnvironmentSettings, load_profile, parse_overrides
 
     settings = EnvironmentSettings()
+    started = StartedWith(
+        profile=profile,
+        klines=klines,
+        overrides=overrides or tuple(settings.overrides),
+        data_dir=settings.data_dir,
+    )
     settings = settings.model_copy(update={"profile": profile, "data_dir": data_dir or settings.data_dir})
-    loaded = load_profile(profile, klines=klines, overrides=_overrides(settings.overrides))
+    _refuse_missing(klines, settings.data_root)
+    loaded = load_profile(profile, klines=klines, overrides=parse_overrides(started.overrides))
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request tells a reader nothing
     _refuse_taken(port)
-    return bind(HOST, port, create_app(loaded, data_root=settings.data_root).server, threaded=True)
+    app = create_app(loaded, data_root=settings.data_root, started=started)
+    return bind(HOST, port, app.server, threaded=True)
 
 
-def _overrides(pairs: list[str]) -> dict[str, Any]:
-    from trader_pipeline.settings import parse_overrides
-
-    return parse_overrides(tuple(pairs))
+def _refuse_missing(klines: str, data_root: Path) -> None:
+    if klines and not Path(klines).expanduser().exists():
+        raise ValueError(f"--klines {klines}: no such file or folder; give the candles that run was given")
+    if data_root.exists() and not data_root.is_dir():
+        raise ValueError(f"data folder {data_root} is a file; name a folder with --data-dir")
 
 
 def _refuse_taken(port: int) -> None:

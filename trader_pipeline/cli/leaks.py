@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +65,8 @@ def leaks(
 
     For each decision all that is stamped later (candles, quotes, the volatility index, calibrations, regime windows,
     outcomes) is changed, dealt anew and cut off; features, chains, candidates, scores, prompts and decisions may not
-    move. Splits, corpora and fits are tried alike. Then known leaks are planted, and each must be caught.
+    move, nor may what agents over candles are told (get_klines) and answer. Splits, corpora and fits are tried alike.
+    Then known leaks are planted, and each must be caught.
 
     \b
     Example:
@@ -85,12 +88,24 @@ def leaks(
             worlds, settings=settings, cases=cases, seed=seed, jobs=jobs or os.cpu_count() or 1,
             on_progress=lambda done, total: bar.update(1000 * done // total - bar.pos),
         )  # fmt: skip
+    report = _with_agents(report, worlds, settings, cases=cases, jobs=jobs or os.cpu_count() or 1)
     if as_json:
         click.echo(report.to_json())
     else:
         _print(report)
     if not report.passed:
         context.exit(1)
+
+
+def _with_agents(
+    report: LeakReport, worlds: list[World], settings: Settings, *, cases: int, jobs: int
+) -> LeakReport:
+    """The report with the proof of agents counted in, which comes after the package `leaks` in the order of imports."""
+    from trader_pipeline.cli.agents_leaks import prove_agents
+
+    begun = time.monotonic()
+    report.tally.add(prove_agents(worlds, settings=settings, cases=cases, seed=report.seed, jobs=jobs))
+    return replace(report, seconds=report.seconds + time.monotonic() - begun)
 
 
 def _settings(profile: str, overrides: tuple[str, ...], klines_path: Path | None) -> Settings:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from trader_pipeline.agents.grid_points import GridParams
+from trader_pipeline.agents.params import LOCAL_SECONDS
+from trader_pipeline.agents.prompts import PROMPTS, SPOT_PROMPTS
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import KLINES
@@ -39,6 +41,26 @@ class Experiment(GridParams):
     def _known(cls, market: str) -> str:
         return Market.parse(market).key
 
+    @field_validator("prompts")
+    @classmethod
+    def _over_candles(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        if other := sorted(set(prompts) & (PROMPTS.keys() - set(SPOT_PROMPTS))):
+            raise ValueError(f"{other[0]!r} is not for candles; use {', '.join(SPOT_PROMPTS)}")
+        return prompts
+
+    @field_validator("validation", "test", mode="before")
+    @classmethod
+    def _two_moments(cls, window: Any) -> Any:
+        if not isinstance(window, list | tuple) or len(window) != 2 or None in window:
+            raise ValueError("write a window as two dates: [2024-03-01, 2024-03-08]")
+        return window
+
+    @model_validator(mode="after")
+    def _local_alone(self) -> Self:
+        if self.models != LOCAL and ("local" in self.models or self.adapter):
+            raise ValueError("the local model and its adapter stand alone: models: [local]")
+        return self
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """The experiment in a file.
@@ -52,9 +74,19 @@ class Experiment(GridParams):
                 " END], test: [START, END], named as its partition"
             )
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except (yaml.YAMLError, ValidationError) as error:
+            return cls.model_validate(yaml.load(path.read_bytes(), _EachKeyOnce))
+        except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML takes the last of two equal keys; here it is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice")
+        return super().construct_mapping(node, deep)
 
 
 @dg.asset(
@@ -68,7 +100,8 @@ class Experiment(GridParams):
     deps=[dg.AssetDep("klines", partition_mapping=dg.AllPartitionMapping())],
 )
 def agent_grid(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-    from trader_pipeline.agents.grid import REPORT, GridResult, grid_key, load_grid, run_grid
+    from trader_pipeline.agents.grid import GridResult, grid_key, load_grid, run_grid
+    from trader_pipeline.agents.grid_folder import REPORT
     from trader_pipeline.agents.grid_report import sentences
     from trader_pipeline.agents.ledger import CostLedger
     from trader_pipeline.agents.openai_asker import asker_for
@@ -80,7 +113,7 @@ def agent_grid(context: dg.AssetExecutionContext, pipeline: PipelineResource) ->
         asker_for, cache=folder / "answers.sqlite", ledger=CostLedger(folder / "answers_costs.sqlite")
     )
     with endpoint_of(pipeline, asked) as (experiment, base_url):
-        out = folder / "grids" / name / grid_key(experiment, candles)
+        out = folder / f"{name}-{grid_key(experiment, candles)}"  # where the dashboard looks for grids
         result: GridResult = load_grid(out) or run_grid(
             candles,
             params=experiment,
@@ -92,13 +125,18 @@ def agent_grid(context: dg.AssetExecutionContext, pipeline: PipelineResource) ->
             tracking=_tracking(pipeline),
             on_done=lambda task, why: context.log.info(f"{task.window_name}, {task.name}: {why or 'done'}"),
         )
+    if result.failed:
+        raise dg.Failure(
+            f"{len(result.failed)} runs failed, first: {next(iter(result.failed.values()))}. Materialise it again to"
+            " try them again; the others are kept",
+            allow_retries=False,
+        )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(file_sha256(out / REPORT)),
         metadata={
             "simulated": dg.MetadataValue.bool(result.report["simulated"]),
             "report": dg.MetadataValue.md("\n".join(f"- {line}" for line in sentences(result.report))),
             "points": result.report["points"],
-            "failed_runs": len(result.failed),
             "grid": dg.MetadataValue.md(result.table.to_markdown(index=False, floatfmt=".4g")),
             "folder": dg.MetadataValue.path(str(out)),
         },
@@ -121,4 +159,8 @@ def endpoint_of(pipeline: PipelineResource, asked: Experiment) -> Iterator[tuple
 
     adapter = pipeline.adapter_dir if asked.adapter else None
     with local_endpoint(LocalModel(pipeline.model_params, adapter=adapter)) as endpoint:
-        yield asked.model_copy(update={"models": (endpoint.model,)}), endpoint.base_url
+        waits = (
+            {} if "timeout_seconds" in asked.agent.model_fields_set else {"timeout_seconds": LOCAL_SECONDS}
+        )
+        own = {"models": (endpoint.model,), "agent": asked.agent.model_copy(update=waits)}
+        yield asked.model_copy(update=own), endpoint.base_url

@@ -31,6 +31,7 @@ from trader_pipeline.evaluation.held_out import (
     decision_metrics,
     evaluate_held_out,
     held_out_steps,
+    mean_intervals,
     paired_differences,
 )
 from trader_pipeline.evaluation.params import EvaluationParams
@@ -60,6 +61,9 @@ class Guest(Policy, Protocol):
 
     def choose(self, steps: Sequence[PromptStep]) -> Sequence[Choice]:
         """One choice a step, in order."""
+
+    def own_metrics(self) -> pd.DataFrame:
+        """Rows of POLICY_METRICS that it alone can count, such as the steps to which no answer came."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,19 @@ def evaluate_adapter(
         raise ValueError(
             f"no held-out steps between {boundaries['test']} and {boundaries['sealed']}; use more data"
         )
+    asked = [s.step for s in steps]
+    # Guests first: one that cannot be asked says so before the models have worked for minutes.
+    choices = {guest.name: _in_batches(guest, params.batch_size, asked) for guest in guests}
     models = language_models(adapter_dir, model_params, render, params, slopes=recorded_slopes(candidates))
     choosers: dict[str, Chooser] = {name: partial(_by_rule, rule) for name, rule in RULES.items()}
-    for policy in (*models, *guests):
+    for policy in models:
         choosers[policy.name] = partial(_in_batches, policy, params.batch_size)
+    choosers |= {name: partial(_as_chosen, made) for name, made in choices.items()}
     decisions = evaluate_held_out(steps, candidates, choosers)
     others = [policy.name for policy in models if policy.name != ADAPTER]
     metrics = [
         decision_metrics(decisions, candidates),
+        mean_intervals(decisions, candidates, params=params),
         paired_differences(
             decisions,
             candidates,
@@ -115,7 +124,6 @@ def evaluate_adapter(
             params=params,
         ),
     ]
-    asked = [s.step for s in steps]
     metrics += [answer_kinds(p.name, asked, p.choose(asked)) for p in models if isinstance(p, FreeTextPolicy)]
     equity = pd.DataFrame()
     if params.sequential:
@@ -136,6 +144,7 @@ def evaluate_adapter(
         )
         equity = equity_frame(results, until=boundaries["sealed"])
         metrics.append(book_metrics(results, equity))
+    metrics += [guest.own_metrics() for guest in guests]  # last: the backtest asks them too
     return Evaluation(decisions, pd.concat(metrics, ignore_index=True), equity)
 
 
@@ -191,6 +200,10 @@ def _read_texts(
 
 def _by_rule(rule: Callable[[PromptStep], Choice], steps: Sequence[PromptStep]) -> list[Choice]:
     return [rule(step) for step in steps]
+
+
+def _as_chosen(choices: Sequence[Choice], _: Sequence[PromptStep]) -> Sequence[Choice]:
+    return choices
 
 
 def _in_batches(policy: ModelPolicy | Guest, size: int, steps: Sequence[PromptStep]) -> list[Choice]:

@@ -83,6 +83,26 @@ def decision_metrics(decisions: pd.DataFrame, candidates: pd.DataFrame) -> pd.Da
     return pd.concat(parts, ignore_index=True)
 
 
+def mean_intervals(
+    decisions: pd.DataFrame, candidates: pd.DataFrame, *, params: EvaluationParams
+) -> pd.DataFrame:
+    """Interval of each policy's mean P&L against HODL, in the columns of POLICY_METRICS: `mean_pnl_vs_hodl_pct_low`
+    and `_high`, percent of the coin, by stationary bootstrap over decision times.
+
+    Two policies may be told apart although their intervals overlap: that is `paired_differences`' question.
+    """
+    rows = []
+    segments = [("all", decisions), *((str(u), own) for u, own in decisions.groupby("underlying"))]
+    for segment, part in segments:
+        for exit_style, table in _pnl_table(part, candidates).groupby(level="exit_style"):
+            for policy in table:
+                pnl = table[policy].to_numpy()
+                for side, value in zip(("low", "high"), _mean_interval(pnl, params), strict=True):
+                    name = f"mean_pnl_vs_hodl_pct_{side}"
+                    rows.append((policy, segment, exit_style, name, value, len(pnl)))
+    return pd.DataFrame(rows, columns=["policy", "segment", "exit_style", "metric", "value", "count"])
+
+
 def paired_differences(
     decisions: pd.DataFrame,
     candidates: pd.DataFrame,
@@ -96,21 +116,27 @@ def paired_differences(
     Steps are resampled in blocks of time, both policies on the same steps. Intervals that hold 0 mean: tied.
     `differing` counts the decision times at which the two made different amounts: the interval stands on those alone.
     """
-    from arch.bootstrap import StationaryBootstrap
-
     pnl = _pnl_table(decisions, candidates)
     rows = []
     for other in against:
         for exit_style, table in pnl.groupby(level="exit_style"):
             difference = (table[policy] - table[other]).to_numpy()
             figures = (("mean", difference.mean()), ("differing", np.count_nonzero(difference)))
-            bootstrap = StationaryBootstrap(params.bootstrap_block, difference, seed=params.seed)
-            low, high = bootstrap.conf_int(
-                np.mean, reps=params.bootstrap_samples, method="percentile", size=params.confidence
-            ).ravel()
+            low, high = _mean_interval(difference, params)
             for name, value in (*figures, ("low", low), ("high", high)):
                 rows.append((policy, "all", exit_style, f"minus {other}: {name}", value, len(difference)))
     return pd.DataFrame(rows, columns=["policy", "segment", "exit_style", "metric", "value", "count"])
+
+
+def _mean_interval(values: np.ndarray, params: EvaluationParams) -> tuple[float, float]:
+    """Interval of the mean of a series in the order of time (Politis and Romano 1994)."""
+    from arch.bootstrap import StationaryBootstrap
+
+    bootstrap = StationaryBootstrap(params.bootstrap_block, values, seed=params.seed)
+    low, high = bootstrap.conf_int(
+        np.mean, reps=params.bootstrap_samples, method="percentile", size=params.confidence
+    ).ravel()
+    return float(low), float(high)
 
 
 def answer_kinds(policy: str, steps: Sequence[PromptStep], choices: Sequence[Choice]) -> pd.DataFrame:

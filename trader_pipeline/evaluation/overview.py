@@ -28,11 +28,15 @@ from trader_pipeline.store import Manifest, TableStore
 
 FEW_DECISIONS = 30
 """Below this many differing decisions nobody is called ahead."""
-_HELD_OUT = ("accuracy", "share_sold", "mean_pnl_vs_hodl_pct")
+_HELD_OUT = (
+    "accuracy", "share_sold", "mean_pnl_vs_hodl_pct", "mean_pnl_vs_hodl_pct_low", "mean_pnl_vs_hodl_pct_high"
+)  # fmt: skip
 _HEADERS = {
     "accuracy": "accuracy (share of steps)",
     "share_sold": "sold (share of steps)",
     "mean_pnl_vs_hodl_pct": "mean P&L minus HODL (% of coin)",
+    "mean_pnl_vs_hodl_pct_low": "from",
+    "mean_pnl_vs_hodl_pct_high": "to",
     "pnl_vs_hodl_pct": "P&L minus HODL (%)",
     "return_pct": "return (%)",
     "hodl_return_pct": "HODL return (%)",
@@ -116,9 +120,10 @@ def losses(log: pd.DataFrame) -> pd.DataFrame:
 
 
 def held_out_table(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy, share sold and mean P&L per policy over all underlyings; the most accurate first."""
+    """Accuracy, share sold and mean P&L with its interval, per policy over all underlyings; the most accurate first."""
     own = metrics[metrics["metric"].isin(_HELD_OUT) & (metrics["segment"] == "all")]
-    table = own.pivot_table(index=["exit_style", "policy"], columns="metric", values="value")[list(_HELD_OUT)]
+    wide = own.pivot_table(index=["exit_style", "policy"], columns="metric", values="value")
+    table = wide[[name for name in _HELD_OUT if name in wide]]
     counts = own.groupby(["exit_style", "policy"])["count"].first().rename("steps")
     ordered = table.join(counts).reset_index()
     return ordered.sort_values(["exit_style", "accuracy"], ascending=[True, False], ignore_index=True)

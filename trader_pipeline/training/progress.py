@@ -86,3 +86,11 @@ class ProgressCallback(TrainerCallback):
             return []
         seconds = (time.perf_counter() - self._began) / done * (state.max_steps - state.global_step)
         return [f"{tqdm.format_interval(seconds)} left"]
+
+
+def show_loading_in_terminals_alone() -> None:
+    """Keep the bars that transformers draws while it loads weights out of files."""
+    if not sys.stderr.isatty():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from trader_pipeline.agents.asking import AgentReply, AskingError
-from trader_pipeline.agents.cache import CachedAsker, ResponseCache
+from trader_pipeline.agents.cache import OWN_SERVER, CachedAsker, ResponseCache
 from trader_pipeline.agents.grid import run_grid
 from trader_pipeline.agents.grid_points import GridParams
 from trader_pipeline.agents.ledger import BudgetSpentError
@@ -58,9 +58,9 @@ def as_if_hosted(params, *, base_url, cache, ledger):
     return by_what_is_seen(params)
 
 
-def kept_in(path, params):
+def kept_in(path, params, *, address=OWN_SERVER):
     """Answers as above, kept in a file; without one that is there, none is given any more."""
-    return CachedAsker(by_what_is_seen(params), ResponseCache(path), params=params)
+    return CachedAsker(by_what_is_seen(params), ResponseCache(path), params=params, address=address)
 
 
 def only_kept(path, params):
@@ -71,10 +71,24 @@ def buys_and_holds(params):
     return ScriptedAsker([buy(1e9)])
 
 
+def only_holds(params):
+    return ScriptedAsker()
+
+
 def broken_for_bullish(params):
     if params.prompt == "bullish":
         raise AskingError("there is no model 'bullish'; use another")
     return by_what_is_seen(params)
+
+
+def broken_for_bullish_on_test(params):
+    return ScriptedAsker(_late_broken) if params.prompt == "bullish" else by_what_is_seen(params)
+
+
+def _late_broken(request):
+    if "2024-01-03 03:00" in request.message or "2024-01-03T03:00" in request.message:
+        raise AskingError("there is no model any more")
+    return answered_from_what_is_seen(request)
 
 
 def broken_or_killed(params):

@@ -5,9 +5,12 @@ import json
 from contextlib import closing
 
 import pytest
+from agents import tracing
 
-from trader_pipeline.agents.asking import AgentRequest, AskingError
-from trader_pipeline.agents.openai_asker import OpenAIAsker, answer_form
+from trader_pipeline.agents.asking import AgentRequest, AskingError, close_asker
+from trader_pipeline.agents.ledger import CostLedger
+from trader_pipeline.agents.openai_asker import OpenAIAsker, asker_for
+from trader_pipeline.agents.openai_forms import answer_form
 from trader_pipeline.agents.params import AgentParams
 from trader_pipeline_tests.agents.wire_server import (
     calls,
@@ -56,6 +59,7 @@ def test_the_host_is_sent_instructions_message_tool_form_and_limits():
         "hold",
     ]
     assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("small-1", 0.5, 77)
+    assert asked["parallel_tool_calls"] is False
 
 
 def test_the_tool_returns_to_the_model_what_the_request_holds():
@@ -72,6 +76,7 @@ def test_a_covered_call_is_one_of_its_answers():
     ) as wire:
         reply = ask(wire, covered_call("1", "2", "NO_TRADE"))
     assert (reply.answer, reply.action, reply.fault) == ("NO_TRADE", None, None)
+    assert reply.reasoning == "Too cheap."
     schema = wire.asked[0]["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["answer"]["enum"] == ["1", "2", "NO_TRADE"]
     assert wire.asked[1]["messages"][-1]["content"] == "the list"
@@ -131,6 +136,66 @@ def test_a_model_that_names_its_limit_otherwise_is_asked_with_that_name():
     assert (reply.action.action, reply.attempts) == ("buy", 1)
     assert "max_tokens" not in wire.asked[1]
     assert wire.asked[1]["max_completion_tokens"] == 77
+
+
+def test_a_model_that_does_not_know_parallel_calls_is_asked_without():
+    unknown = fails(400, "Unsupported parameter", code="unsupported_parameter", param="parallel_tool_calls")
+    with wire_server(unknown, says_json(**BUY)) as wire:
+        reply = ask(wire)
+    assert (reply.action.action, reply.attempts) == ("buy", 1)
+    assert "parallel_tool_calls" not in wire.asked[1]
+
+
+def test_a_server_on_this_machine_is_asked_without_proxy_and_not_told_of_the_organization(monkeypatch):
+    with wire_server(says("a proxy")) as proxy, wire_server(says_json(**BUY)) as wire:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.base_url.removesuffix("/v1"))
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("OPENAI_ORG_ID", "org-hidden")
+        monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-hidden")
+        assert ask(wire).action.action == "buy"
+    assert proxy.asked == []
+    assert "hidden" not in str(wire.headers)
+
+
+def test_no_run_is_reported_to_openai():
+    started = []
+
+    class Recorder(tracing.TracingProcessor):
+        def on_trace_start(self, trace):
+            started.append(trace.name)
+
+        def on_trace_end(self, trace): ...
+        def on_span_start(self, span): ...
+        def on_span_end(self, span): ...
+        def shutdown(self): ...
+        def force_flush(self): ...
+
+    tracing.set_trace_processors([Recorder()])
+    tracing.set_tracing_disabled(False)
+    try:
+        with tracing.trace("seen"):
+            pass
+        with wire_server(says_json(**BUY)) as wire:
+            ask(wire)
+    finally:
+        tracing.set_trace_processors([])
+    assert started == ["seen"]
+
+
+def test_a_closed_asker_leaves_no_connection_open(tmp_path):
+    with wire_server(says_json(**BUY)) as wire:
+        asker = asker_for(
+            AgentParams(), cache=tmp_path / "a.sqlite", ledger=CostLedger(), base_url=wire.base_url
+        )
+        asker.ask(spot())
+        asking = asker._asker._asker._asker
+        client = asking._client
+        close_asker(asker)
+        assert client.is_closed()
+        assert asking._client is None
+        close_asker(asker)  # once more does nothing
 
 
 @pytest.mark.parametrize("error", [ValueError, AttributeError, OSError])

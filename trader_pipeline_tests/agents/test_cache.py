@@ -1,8 +1,10 @@
 """Answers that are kept: found again without a network, the same bytes, safe for several processes."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from trader_pipeline.agents.actions import AgentAction
 from trader_pipeline.agents.asking import AgentReply
 from trader_pipeline.agents.cache import CachedAsker, ResponseCache, request_key
+from trader_pipeline.agents.ledger import CostLedger
 from trader_pipeline.agents.openai_asker import asker_for
 from trader_pipeline.agents.params import AgentParams
 from trader_pipeline_tests.agents.test_asking import BUY, covered_call, spot
@@ -45,9 +48,17 @@ def test_a_second_run_asks_nobody_and_answers_the_same(tmp_path, monkeypatch):
     assert len(wire.asked) == 4
     again = asker_for(params, cache=path, base_url=wire.base_url)  # the server is closed
     second = [again.ask(question) for question in questions]
-    assert [replace(r, cached=False, cost_usd=None) for r in second] == first
-    assert all(reply.cached and reply.cost_usd == 0 for reply in second)
+    assert [replace(r, cached=False) for r in second] == first
+    assert all(reply.cached for reply in second)
     assert [reply.fault for reply in second] == [None, "malformed", None, "malformed"]
+    assert (second[2].answer, second[2].reasoning) == ("1", "x")
+
+
+def test_an_answer_that_was_kept_without_a_reasoning_is_read(cache):
+    cache.put("k", AgentReply(answer="1", reasoning="x"))
+    with closing(sqlite3.connect(cache.path)) as database, database:
+        database.execute("UPDATE replies SET reply = json_remove(reply, '$.reasoning')")
+    assert (cache.get("k").answer, cache.get("k").reasoning) == ("1", "")
 
 
 @pytest.mark.parametrize(
@@ -73,10 +84,35 @@ def test_everything_that_the_model_may_see_is_in_the_key():
         spot("another message"),
         replace(spot(), instructions="other"),
         replace(spot(), klines=lambda limit: "other candles"),
+        replace(spot(), klines=lambda limit: spot().klines(min(limit, 4))),  # but the oldest candle
         covered_call("1", "NO_TRADE"),
         covered_call("1", "2", "NO_TRADE"),
     ]
     assert len({request_key(request, AgentParams()) for request in asked}) == len(asked)
+
+
+def test_a_model_at_another_host_is_another_model():
+    hosts = ["https://one.example/v1", "https://two.example/v1"]
+    assert len({request_key(spot(), AgentParams(), address=host) for host in hosts}) == 2
+
+
+def test_a_host_of_the_environment_is_no_other_ones_cache(tmp_path, monkeypatch):
+    answers = []
+    for action in ("buy", "sell"):
+        with wire_server(says_json(action=action, amount=1, reasoning="")) as wire:
+            monkeypatch.setenv("OPENAI_BASE_URL", wire.base_url)
+            answers += [asker_for(AgentParams(), cache=tmp_path / "a.sqlite").ask(spot()) for _ in range(2)]
+    assert [(a.action.action, a.cached) for a in answers] == [
+        ("buy", False), ("buy", True), ("sell", False), ("sell", True),
+    ]  # fmt: skip
+
+
+def test_a_fault_is_kept_for_as_many_attempts_and_an_answer_for_all(cache):
+    impatient, patient = AgentParams(retries=0), AgentParams(retries=5)
+    behind = Replying(AgentReply(fault="malformed"), REPLY)
+    askers = [CachedAsker(behind, cache, params=params) for params in (impatient, patient, impatient)]
+    assert [asker.ask(spot()).fault for asker in askers] == ["malformed", None, "malformed"]
+    assert behind.asked == 2
 
 
 @pytest.mark.parametrize(
@@ -106,9 +142,9 @@ def test_of_two_that_ask_at_once_both_act_on_the_first_answer(cache):
             cache.put(request_key(request, AgentParams()), REPLY)  # by another process, while this one waits
             return super().ask(request)
 
-    late = Overtaken(AgentReply(action=AgentAction(action="sell", amount=1, reasoning=""), cost_usd=0.25))
+    late = Overtaken(AgentReply(action=AgentAction(action="sell", amount=1, reasoning="")))
     reply = CachedAsker(late, cache, params=AgentParams()).ask(spot())
-    assert (reply.action.action, reply.cached, reply.cost_usd) == ("buy", False, 0.25)
+    assert (reply.action.action, reply.cached) == ("buy", False)
 
 
 def test_the_file_does_not_hold_the_key_of_the_host(tmp_path, monkeypatch):
@@ -147,10 +183,51 @@ def test_a_damaged_export_is_refused_whole(cache, tmp_path):
     assert len(cache) == 0
 
 
-def test_a_file_that_is_no_cache_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "kept",
+    [
+        '{"action": {"act',
+        "{}",
+        "null",
+        '{"action":null,"answer":null,"fault":"banana","attempts":1,"prompt_tokens":1,"completion_tokens":1}',
+        '{"action":null,"answer":null,"fault":null,"attempts":1,"prompt_tokens":1,"completion_tokens":1}',
+        '{"action":null,"answer":"1","fault":null,"attempts":1,"prompt_tokens":-1,"completion_tokens":1}',
+    ],
+)
+def test_a_damaged_answer_is_asked_for_again_and_is_not_imported(cache, tmp_path, kept):
+    key = request_key(spot(), AgentParams())
+    with closing(sqlite3.connect(cache.path)) as database, database:
+        database.execute("INSERT INTO replies VALUES (?, ?)", (key, kept))
+    asker = CachedAsker(Replying(REPLY), cache, params=AgentParams())
+    assert [asker.ask(spot()).cached, asker.ask(spot()).cached] == [False, True]
+    (tmp_path / "kept.jsonl").write_text(kept.replace("{", '{"key":"k",', 1) + "\n")
+    with pytest.raises(ValueError, match="line 1 is no kept answer"):
+        cache.load(tmp_path / "kept.jsonl")
+
+
+OPEN = {"cache of answers": ResponseCache, "ledger of costs": CostLedger}
+
+
+@pytest.mark.parametrize("what", OPEN)
+def test_a_file_of_something_else_is_named_and_left_as_it_is(tmp_path, what):
     (tmp_path / "notes.txt").write_text("not a database, and longer than a header would be" * 10)
-    with pytest.raises(ValueError, match=r"notes\.txt is no cache"):
-        ResponseCache(tmp_path / "notes.txt")
+    with closing(sqlite3.connect(tmp_path / "other.sqlite")) as database, database:
+        database.execute("CREATE TABLE users (name)")
+    for path in list(tmp_path.iterdir()):
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=rf"{path.name} is no {what} .*; name another file"):
+            OPEN[what](path)
+        assert path.read_bytes() == before
+    others = next(opened for name, opened in OPEN.items() if name != what)
+    others(tmp_path / "ours.sqlite")
+    with pytest.raises(ValueError, match=f"is no {what}"):
+        OPEN[what](tmp_path / "ours.sqlite")
+
+
+def test_a_file_that_breaks_later_is_named(cache):
+    cache.path.write_bytes(b"x" * 5000)
+    with pytest.raises(ValueError, match=rf"{cache.path.name}, the cache of answers, cannot be used"):
+        cache.get("k")
 
 
 WRITER = """

@@ -102,7 +102,7 @@ def test_a_fault_is_no_trade_and_is_counted_by_kind(steps, fault):
     policy, _ = agent(AgentReply(fault=fault, attempts=3))
     assert [c.instrument for c in policy.choose(steps[:2])] == [None, None]
     assert policy.faults == {**dict.fromkeys(FAULTS, 0), fault: 2}
-    shares = policy.fault_metrics("hold_to_expiry").set_index("metric")
+    shares = policy.own_metrics().set_index("metric")
     assert shares["value"].to_dict() == {f"agent_{kind}": float(kind == fault) for kind in FAULTS}
     assert set(shares["count"]) == {2}
 

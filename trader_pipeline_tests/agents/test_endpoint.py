@@ -1,4 +1,4 @@
-"""The local endpoint over real HTTP: OpenAI's wire, constrained answers, errors in OpenAI's shape, loopback alone."""
+"""The local endpoint over real HTTP: OpenAI's wire, constrained answers, loopback alone."""
 
 import json
 import re
@@ -7,12 +7,11 @@ from contextlib import closing
 
 import openai
 import pytest
-import requests
 
 from trader_pipeline.agents.asking import EVERYTHING, AskingError
 from trader_pipeline.agents.constrained import RULES
 from trader_pipeline.agents.endpoint import create_endpoint, local_endpoint
-from trader_pipeline.agents.local_model import LocalModel, local_model_id
+from trader_pipeline.agents.local_model import DEFAULT_ROWS, LocalModel, local_model_id
 from trader_pipeline.agents.openai_asker import OpenAIAsker, asker_for
 from trader_pipeline.agents.params import AgentParams
 from trader_pipeline.agents.run import run_agent
@@ -24,6 +23,7 @@ from trader_pipeline_tests.agents.test_asking import covered_call, spot
 pytestmark = pytest.mark.slow  # torch
 
 PARAMS = ModelParams(model_name=TINY)
+MODEL = "tiny:3candles"
 MESSAGES = [
     {"role": "system", "content": "You trade."},
     {"role": "user", "content": "Cash: 500.00 USD. Coins: 0.5."},
@@ -58,19 +58,14 @@ def client(endpoint):
         yield opened
 
 
-def post(endpoint, body, **headers):
-    data = body if isinstance(body, bytes | str) else json.dumps(body)
-    return requests.post(f"{endpoint.base_url}/chat/completions", data=data, headers=headers, timeout=30)
-
-
 def test_the_one_model_says_that_it_is_constrained(client, endpoint):
     [model] = client.models.list().data
-    assert (model.id, endpoint.model) == (TINY, TINY)
+    assert (model.id, endpoint.model) == (MODEL, MODEL)
     assert model.description == RULES
 
 
 def test_offered_a_tool_it_calls_it_then_answers_in_the_form(client):
-    asked = {"model": TINY, "tools": [TOOL], "response_format": FORMAT}
+    asked = {"model": MODEL, "tools": [TOOL], "response_format": FORMAT}
     first = client.chat.completions.create(messages=MESSAGES, **asked).choices[0]
     [call] = first.message.tool_calls
     assert (first.finish_reason, call.function.name, call.function.arguments) == (
@@ -96,12 +91,12 @@ def test_the_amount_is_half_of_what_is_there(client, allowed, amount):
         "properties": {**FORM["properties"], "action": {"type": "string", "enum": [allowed]}},
     }
     response_format = {"type": "json_schema", "json_schema": {"name": "F", "schema": form}}
-    reply = client.chat.completions.create(model=TINY, messages=MESSAGES, response_format=response_format)
+    reply = client.chat.completions.create(model=MODEL, messages=MESSAGES, response_format=response_format)
     assert json.loads(reply.choices[0].message.content)["amount"] == amount
 
 
 def test_tokens_are_counted_by_the_models_tokenizer(client):
-    reply = client.chat.completions.create(model=TINY, messages=MESSAGES, response_format=FORMAT)
+    reply = client.chat.completions.create(model=MODEL, messages=MESSAGES, response_format=FORMAT)
     tokenizer = load_tokenizer(PARAMS)
     text = reply.choices[0].message.content
     assert reply.usage.prompt_tokens == len(encode_prompt(tokenizer, *(m["content"] for m in MESSAGES)))
@@ -110,7 +105,7 @@ def test_tokens_are_counted_by_the_models_tokenizer(client):
 
 def test_without_a_form_it_writes_at_most_so_many_tokens(client):
     reply = client.chat.completions.create(
-        model=TINY, messages=MESSAGES, max_tokens=3, tools=[TOOL], tool_choice="none"
+        model=MODEL, messages=MESSAGES, max_tokens=3, tools=[TOOL], tool_choice="none"
     )
     assert reply.usage.completion_tokens <= 3 + 1
     assert reply.choices[0].finish_reason in ("length", "stop")
@@ -138,7 +133,7 @@ def test_it_asks_for_as_many_candles_as_it_was_told_to(endpoint):
     seen = type(request)(
         request.instructions, request.message, lambda n: limits.append(n) or request.klines(n)
     )
-    with closing(OpenAIAsker(AgentParams(model=TINY), base_url=endpoint.base_url)) as asker:
+    with closing(OpenAIAsker(AgentParams(model=MODEL), base_url=endpoint.base_url)) as asker:
         asker.ask(seen)
     assert limits == [3]
 
@@ -152,53 +147,10 @@ def test_another_model_is_refused_with_the_name_of_the_one(endpoint):
 
 
 def test_a_question_that_is_too_long_is_the_fault_context(endpoint):
-    params = AgentParams(model=TINY, retries=3)
+    params = AgentParams(model=MODEL, retries=3)
     with closing(OpenAIAsker(params, base_url=endpoint.base_url)) as asker:
         reply = asker.ask(spot("word " * 20_000))
     assert (reply.fault, reply.attempts) == ("context", 1)
-
-
-FINE = {"model": TINY, "messages": MESSAGES}
-BAD = {
-    "no JSON": ("{", 400, "no JSON"),
-    "no bytes of UTF-8": (b"\xff\xfe{", 400, "no JSON"),
-    "deep JSON": ("[" * 200_000, 400, "no JSON"),
-    "no messages": ({"model": TINY, "messages": []}, 400, "messages: "),
-    "a role of its own": (
-        {"model": TINY, "messages": [{"role": "boss", "content": ""}]},
-        400,
-        "messages.0.role",
-    ),
-    "a stream": ({**FINE, "stream": True}, 400, "not streamed"),
-    "several answers": ({**FINE, "n": 2}, 400, "one answer"),
-    "a form without choices": (
-        {**FINE, "response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
-        400,
-        "allowed values",
-    ),
-    "another form": ({**FINE, "response_format": {"type": "json_object"}}, 400, "json_schema"),
-    "a tool that is not there": (
-        {**FINE, "tools": [TOOL], "tool_choice": {"function": {"name": "other"}}},
-        400,
-        "no tool is named 'other'",
-    ),
-    "another model": ({**FINE, "model": "gpt"}, 404, "ask for 'tiny'"),
-    "a long body": ("x" * 1_000_001, 413, "longer than 1000000 bytes"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_question_gets_an_error_in_openais_shape(endpoint, name):
-    body, status, message = BAD[name]
-    reply = post(endpoint, body)
-    error = reply.json()["error"]
-    assert reply.status_code == status
-    assert message in error["message"]
-    assert error["type"] == "invalid_request_error"
-
-
-def test_a_page_of_another_site_cannot_ask(endpoint):
-    assert post(endpoint, FINE, Host="rebound.example").status_code == 400
 
 
 def test_it_listens_on_loopback_alone(endpoint):
@@ -235,9 +187,18 @@ def test_an_adapters_name_holds_its_weights(tmp_path):
     assert re.fullmatch(r"tiny\+[0-9a-f]{16}", first)
     assert local_model_id(PARAMS, tmp_path) != first
     (tmp_path / "adapter_manifest.json").write_text('{"model": {"model_name": "owner/other"}}')
-    assert LocalModel(PARAMS, adapter=tmp_path).name.startswith("other+")  # the one that it was trained on
+    assert LocalModel(PARAMS, adapter=tmp_path).name.startswith(
+        "owner/other+"
+    )  # the one that it was trained on
     with pytest.raises(ModelError, match="holds no adapter"):
         local_model_id(PARAMS, tmp_path / "nothing")
+
+
+def test_the_name_holds_how_many_candles_it_asks_for_where_that_is_not_the_usual_number(tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"one")
+    assert LocalModel(PARAMS, rows=24).name == "tiny:24candles"
+    assert LocalModel(PARAMS, rows=DEFAULT_ROWS).name == TINY
+    assert re.fullmatch(r"tiny\+[0-9a-f]{16}:24candles", local_model_id(PARAMS, tmp_path, rows=24))
 
 
 def test_asking_for_the_name_loads_no_model():

@@ -65,6 +65,15 @@ def test_more_than_there_is_is_cut_and_counted():
     assert book.internal_state.trades == 2
 
 
+def test_an_order_for_just_what_is_there_is_not_cut():
+    book = exchange(coins=0.5)
+    for order in (book.action_buy, book.action_sell):
+        order(book.internal_state.cash if order == book.action_buy else book.internal_state.amount)
+        book.update_state(candle(100, 100))
+        assert not book.last_fill.clipped
+    assert (book.internal_state.trades, book.internal_state.clipped) == (2, 0)
+
+
 def test_an_order_with_nothing_to_trade_is_no_trade():
     book = exchange()
     book.action_sell(1.0)

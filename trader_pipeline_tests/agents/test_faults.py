@@ -1,6 +1,8 @@
 """Every kind of fault over real HTTP: asked again, then a reply that names it; or one line that stops the run."""
 
+import json
 import logging
+import socket
 import time
 from contextlib import closing
 from email.utils import formatdate
@@ -23,6 +25,7 @@ from trader_pipeline_tests.agents.wire_server import (
     refuses,
     says,
     says_json,
+    sends_to,
     wire_server,
 )
 
@@ -36,8 +39,8 @@ FAULTY = {
     "unknown tool": (calls("get_future", "{}"), "malformed"),
     "tool with wrong arguments": (calls("get_klines", '{"limit": "many"}'), "malformed"),
     "tool again and again": (calls("get_klines", '{"limit": 2}'), "malformed"),
+    "tool several times at once": (calls("get_klines", '{"limit": 2}', times=2), "malformed"),
     "refusal": (refuses(), "refusal"),
-    "too slow": (is_slow(5), "timeout"),
     "HTTP 408": (fails(408), "timeout"),
     "HTTP 429": (fails(429), "rate_limit"),
     "HTTP 500": (fails(500), "server"),
@@ -52,7 +55,7 @@ FAULTY = {
 def test_a_fault_is_asked_again_then_named(name):
     step, fault = FAULTY[name]
     with wire_server(step) as wire:
-        reply = ask(wire, retries=1, timeout_seconds=0.2 if name == "too slow" else 20)
+        reply = ask(wire, retries=1)
     assert (reply.fault, reply.attempts, reply.action, reply.answer) == (fault, 2, None, None)
     assert len(wire.asked) >= 2
 
@@ -62,8 +65,65 @@ def test_a_fault_that_passes_costs_an_attempt_and_no_answer(name):
     step, _ = FAULTY[name]
     turns = MAX_TURNS if name in ("tool again and again", "nothing") else 1
     with wire_server(*[step] * turns, says_json(**BUY)) as wire:
-        reply = ask(wire, retries=1, timeout_seconds=1.2 if name == "too slow" else 20)
+        reply = ask(wire, retries=1)
     assert (reply.fault, reply.attempts, reply.action.action) == (None, 2, "buy")
+
+
+def asks_twice(wire, **settings):
+    params = AgentParams(model="small-1", **settings)
+    with closing(OpenAIAsker(params, base_url=wire.base_url, first_wait_seconds=0.001)) as asker:
+        return [asker.ask(spot()), asker.ask(spot())]
+
+
+def test_a_host_that_answered_before_and_is_slow_is_a_timeout():
+    with wire_server(says_json(**BUY), is_slow(5)) as wire:
+        _, reply = asks_twice(wire, retries=1, timeout_seconds=0.5)
+    assert (reply.fault, reply.attempts, len(wire.asked)) == ("timeout", 2, 3)
+
+
+def test_a_timeout_that_passes_costs_an_attempt_and_no_answer():
+    with wire_server(is_slow(5), says_json(**BUY)) as wire:
+        reply = ask(wire, retries=1, timeout_seconds=1)
+    assert (reply.fault, reply.attempts, reply.action.action) == (None, 2, "buy")
+
+
+def test_the_time_is_that_of_the_whole_answer_tools_included():
+    call = {"sleep": 0.3, **calls("get_klines", '{"limit": 2}')}
+    with wire_server(call) as wire:
+        assert ask(wire, retries=0, timeout_seconds=0.8).fault == "timeout"
+
+
+def test_a_host_that_accepts_and_says_nothing_stops_the_run():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        params = AgentParams(retries=1, timeout_seconds=0.1)
+        with (
+            closing(OpenAIAsker(params, base_url=address, first_wait_seconds=0.001)) as asker,
+            pytest.raises(AskingError, match=r"never answered, in 2 attempts of 0\.1 seconds.*--timeout"),
+        ):
+            asker.ask(spot())
+
+
+def test_a_host_that_sends_elsewhere_is_not_followed():
+    with wire_server(says_json(**BUY)) as elsewhere, wire_server(sends_to(elsewhere.base_url)) as wire:
+        with pytest.raises(AskingError, match=r"sends on to http://127\.0\.0\.1 \(HTTP 307\).*not followed"):
+            ask(wire, retries=5)
+        assert (len(wire.asked), elsewhere.asked) == (1, [])
+
+
+def test_tokens_that_were_paid_before_the_run_stops_are_told():
+    with wire_server(says("no"), fails(401)) as wire, pytest.raises(AskingError) as caught:
+        ask(wire, retries=1)
+    assert caught.value.tokens == (10, 3)
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": -9, "completion_tokens": -5, "total_tokens": 0}])
+def test_a_host_that_counts_no_tokens_or_fewer_than_none_counts_none(usage):
+    with wire_server(says(json.dumps(BUY), usage=usage)) as wire:
+        reply = ask(wire)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (0, 0)
 
 
 def test_tokens_of_failed_attempts_are_counted():
@@ -116,9 +176,7 @@ def test_a_host_that_asks_for_a_long_wait_is_not_waited_for():
 
 def test_a_host_that_answered_before_and_hangs_up_is_a_failing_server():
     with wire_server(says_json(**BUY), hangs_up()) as wire:
-        params = AgentParams(retries=1)
-        with closing(OpenAIAsker(params, base_url=wire.base_url, first_wait_seconds=0.001)) as asker:
-            assert [asker.ask(spot()).fault, asker.ask(spot()).fault] == [None, "server"]
+        assert [reply.fault for reply in asks_twice(wire, retries=1)] == [None, "server"]
 
 
 def test_a_host_that_never_answered_stops_the_run():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from trader_pipeline.agents.grid import GridExistsError, by_rank, choose, claimed, run_task
+from trader_pipeline.agents.grid import _chosen, by_rank, choose, run_task
+from trader_pipeline.agents.grid_folder import GridExistsError
 from trader_pipeline.agents.grid_points import WINDOWS, tasks_of
 from trader_pipeline.agents.grid_report import sentences
 from trader_pipeline.agents.ledger import BudgetSpentError
@@ -19,7 +20,7 @@ from trader_pipeline_tests.agents.grid_askers import (
     CANDLES,
     TEST,
     agents_tracking,
-    broken_for_bullish,
+    broken_for_bullish_on_test,
     broken_or_killed,
     buys_and_holds,
     by_what_is_seen,
@@ -31,6 +32,7 @@ from trader_pipeline_tests.agents.grid_askers import (
     out_of_budget,
     small_grid,
 )
+from trader_pipeline_tests.agents.scripted import HOUR
 
 ONE = {"prompts": ("neutral",)}
 slow = pytest.mark.slow
@@ -116,24 +118,52 @@ def test_a_grid_of_other_settings_is_refused_and_what_differs_is_named(whole):
 
 
 @slow
-def test_a_point_that_fails_or_is_killed_stops_no_other_and_is_tried_again(tmp_path):
-    told = []
-    result = small_grid(
-        tmp_path / "grid",
-        open_asker=broken_or_killed,
-        workers=2,
-        on_done=lambda task, why: told.append((task.params.prompt, why)),
-    )
-    assert set(result.failed) == {(0, "validation"), (1, "validation")}
+def test_a_point_that_fails_or_is_killed_stops_no_other_and_nothing_is_chosen_without_it(tmp_path):
+    told, out = [], tmp_path / "grid"
+    with pytest.raises(ValueError, match=r"2 of 3 points failed on validation.*Give the same call again"):
+        small_grid(
+            out,
+            open_asker=broken_or_killed,
+            workers=2,
+            on_done=lambda task, why: told.append((task.params.prompt, why)),
+        )
     assert "exit code -9" in dict(told)["bearish"]
     assert ("bullish", "AskingError: there is no model 'bullish'; use another") in told
-    assert result.report["points_finished"] == 1
-    assert result.report["best"]["prompt"] == "neutral"
-    assert len(result.table) == 3
-    assert sum("Failed: point" in line for line in sentences(result.report)) == 2
-    mended = small_grid(tmp_path / "grid", open_asker=by_what_is_seen)
-    assert mended.failed == {}
-    assert mended.report["points_finished"] == 3
+    assert len(list(out.glob("runs/*/run.json"))) == 1, "the third ran on validation, and nothing on test"
+    assert not (out / "choice.json").exists()
+    mended = small_grid(out, open_asker=by_what_is_seen)
+    assert (mended.failed, mended.report["points_finished"]) == ({}, 3)
+
+
+@slow
+def test_a_point_that_fails_on_the_test_window_is_tried_again_and_the_choice_stays(tmp_path):
+    params = grid_params(prompts=("bullish", "neutral"))
+    first = small_grid(tmp_path, open_asker=broken_for_bullish_on_test, params=params)
+    assert list(first.failed) == [(0, "test")]
+    assert sum("Failed: point" in line for line in sentences(first.report)) == 1
+    choice = (tmp_path / "choice.json").read_bytes()
+    second = small_grid(tmp_path, open_asker=by_what_is_seen, params=params)
+    assert second.failed == {}
+    assert (tmp_path / "choice.json").read_bytes() == choice
+
+
+def test_a_choice_that_was_made_otherwise_is_never_changed(tmp_path):
+    figures = {n: figures_with(sharpe=float(n)) for n in range(3)}
+    assert _chosen(tmp_path, figures, grid_params()) == 2
+    before = (tmp_path / "choice.json").read_bytes()
+    assert _chosen(tmp_path, figures, grid_params()) == 2
+    with pytest.raises(GridExistsError, match=r"choice\.json names point 2, not 1"):
+        _chosen(tmp_path, {n: figures[n] for n in range(2)}, grid_params())
+    assert (tmp_path / "choice.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "window", [{"test": (TEST[0], TEST[0] + HOUR)}, {"test": (TEST[1] + 99 * HOUR, TEST[1] + 199 * HOUR)}]
+)
+def test_a_window_without_candles_is_refused_before_anything_is_asked(tmp_path, window):
+    with pytest.raises(ValueError, match="an agent needs 2"):
+        small_grid(tmp_path / "grid", open_asker=by_what_is_seen, params=grid_params(**window))
+    assert not (tmp_path / "grid").exists()
 
 
 @slow
@@ -144,14 +174,7 @@ def test_a_spent_budget_stops_the_grid_and_a_later_call_goes_on(tmp_path):
 
 
 @slow
-def test_a_grid_without_one_finished_point_says_why(tmp_path):
-    params = grid_params(prompts=("bullish",))
-    with pytest.raises(ValueError, match="no point could be finished, first: AskingError: there is no model"):
-        small_grid(tmp_path / "grid", open_asker=broken_for_bullish, params=params)
-
-
-@slow
-def test_a_killed_grid_is_failed_in_mlflow_goes_on_and_ends_with_the_same_bytes(tmp_path):
+def test_a_killed_grid_is_failed_in_mlflow_goes_on_and_ends_with_the_same_bytes(whole, tmp_path):
     notes, out, address = tmp_path / "notes", tmp_path / "grid", f"sqlite:///{tmp_path / 'mlflow.db'}"
     notes.mkdir()
     module = "trader_pipeline_tests.agents.grid_askers"
@@ -177,9 +200,8 @@ def test_a_killed_grid_is_failed_in_mlflow_goes_on_and_ends_with_the_same_bytes(
     assert resumed.data.tags["verdict"] == result.report["test"]["minus_hodl"]["verdict"]
     children = runs_of(address, parents=False, until="FINISHED")
     assert sorted(child.data.tags["trader_pipeline.point"] for child in children) == ["0", "1", "2"]
-    straight = small_grid(tmp_path / "straight", open_asker=by_what_is_seen)
     (out / "mlflow_run.json").unlink()
-    assert contents(result.folder) == contents(straight.folder)
+    assert contents(result.folder) == contents(whole[0].folder), "its answers were kept, and never were here"
 
 
 def runs_of(address: str, *, parents: bool, until: str) -> list:
@@ -219,33 +241,29 @@ def test_faults_are_counted_in_the_figures_of_a_run(tmp_path):
     assert figures["accumulated_return"] == 0
 
 
+def figures_with(**own):
+    return {"decisions": 100, "trades": 3, "faults_timeout": 0, **own}
+
+
+def test_a_point_that_never_traded_or_did_not_answer_is_not_the_best():
+    good = {0: figures_with(sharpe=-1.0), 1: figures_with(sharpe=2.0, trades=0)}
+    assert choose(good, grid_params()) == 0
+    silent = {0: figures_with(sharpe=-1.0, faults_timeout=5), 1: figures_with(sharpe=2.0, faults_timeout=6)}
+    assert choose(silent, grid_params()) == 0
+    assert choose(silent, grid_params(most_faults=0.06)) == 1
+
+
 def test_of_equal_points_the_first_is_the_best_and_the_best_is_tested_first():
     params = grid_params()
-    assert choose({2: {"sharpe": 1.0}, 1: {"sharpe": 1.0}, 0: {"sharpe": -1.0}}, params) == 1
+    ratios = {2: 1.0, 1: 1.0, 0: -1.0}
+    assert choose({n: figures_with(sharpe=ratio) for n, ratio in ratios.items()}, params) == 1
     tasks = tasks_of(params, "test", CANDLES)
     assert [task.number for task in by_rank(tasks, 2)] == [2, 0, 1]
 
 
 def test_the_smaller_drawdown_is_the_better_one():
-    drawdowns = {0: {"max_drawdown": -0.3}, 1: {"max_drawdown": -0.1}}
+    drawdowns = {0: figures_with(max_drawdown=-0.3), 1: figures_with(max_drawdown=-0.1)}
     assert choose(drawdowns, grid_params(choose_by="max_drawdown")) == 1
-
-
-def test_a_folder_with_other_files_is_refused(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(GridExistsError, match="holds other files"):
-        small_grid(tmp_path, open_asker=by_what_is_seen)
-    assert list(contents(tmp_path)) == ["mine.txt"]
-
-
-def test_two_grids_do_not_share_a_folder(tmp_path):
-    params = grid_params()
-    tasks = {name: tasks_of(params, name, CANDLES) for name in WINDOWS}
-    with (
-        claimed(tmp_path / "grid", params, tasks),
-        pytest.raises(GridExistsError, match="another process runs a grid"),
-    ):
-        small_grid(tmp_path / "grid", open_asker=by_what_is_seen)
 
 
 def test_fewer_than_one_worker_is_refused(tmp_path):

@@ -7,10 +7,12 @@ from click.testing import CliRunner
 
 from trader_pipeline.agents.grid import run_task
 from trader_pipeline.agents.grid_points import WINDOWS, GridParams, tasks_of
+from trader_pipeline.agents.params import AgentParams
 from trader_pipeline.cli.agents_grid import grid
+from trader_pipeline.cli.agents_inputs import patient
 from trader_pipeline_tests.agents.grid_askers import CANDLES, kept_in
 
-VALIDATION, TEST = "2024-01-02:2024-01-03", "2024-01-03:2024-01-04"
+VALIDATION, TEST = "2024-01-02:2024-01-03", "2024-01-03T00:00:2024-01-04T06:00"
 
 
 @pytest.fixture
@@ -37,10 +39,10 @@ def call(folder, *arguments, **changes):
 def keep_answers(folder):
     """Every answer that the grid will ask for, in the file where it looks for them."""
     given = {"prompts": ("neutral",), "models": ("hosted",), "window_sizes": (4,)}
-    windows = {"validation": VALIDATION.split(":"), "test": TEST.split(":")}
+    windows = {"validation": VALIDATION.split(":"), "test": (TEST[:16], TEST[17:])}
     params = GridParams(**given, **windows)
     for task in [task for name in WINDOWS for task in tasks_of(params, name, CANDLES)]:
-        asker = kept_in(folder / "answers.sqlite", task.params)
+        asker = kept_in(folder / "answers.sqlite", task.params, address="http://127.0.0.1:9/v1")
         run_task(
             task, klines=CANDLES, open_asker=lambda _, own=asker: own, out=folder / "before", market="BTC_1h",
             simulated=False,
@@ -52,11 +54,11 @@ def test_a_grid_whose_answers_are_kept_asks_nobody_and_tells_what_came_of_it(fol
     keep_answers(folder)
     done = call(folder, "--no-progress")
     assert done.exit_code == 0, done.output
-    assert "1 agents, 24 decisions each on validation and 24 on test: 48 questions" in done.output
+    assert "1 agents, 24 decisions each on validation and 30 on test: 54 questions" in done.output
     assert "Best of 1 points by validation sharpe: neutral, hosted, 4 candles, 10000 USD" in done.output
-    assert "Minus holding:" in done.output
+    assert "Final value against that of holding:" in done.output
     report = json.loads((folder / "grid" / "report.json").read_text())
-    assert report["best"]["cached"] == report["test"]["cached"] == 24
+    assert (report["best"]["decisions"], report["test"]["decisions"]) == (24, 30)
     again = call(folder)
     assert again.exit_code == 2
     assert "holds this grid, finished" in again.output
@@ -64,12 +66,13 @@ def test_a_grid_whose_answers_are_kept_asks_nobody_and_tells_what_came_of_it(fol
 
 @pytest.mark.slow
 def test_a_grid_that_reaches_nobody_says_so_and_can_be_tried_again(folder):
-    refused = call(folder, "--no-progress", retries=0)
+    refused = call(folder, "--no-progress", retries=0, test="2024-01-03:2024-01-04", price="hosted=1:2")
+    assert "A test window of 24 candles tells no edge: 25 are needed" in refused.output
+    assert "0.0000 USD paid now, 0.0000 in all" in refused.output
     assert refused.exit_code == 1
     assert isinstance(refused.exception, ValueError), "one line and status 1, by the group of all commands"
-    assert "no point could be finished, first: AskingError: no model answers at http://127.0.0.1:9/v1" in str(
-        refused.exception
-    )
+    assert "1 of 1 points failed on validation, first neutral, hosted" in str(refused.exception)
+    assert "AskingError: no model answers at http://127.0.0.1:9/v1" in str(refused.exception)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,20 @@ def test_a_slip_is_refused_before_anything_is_asked(folder, changes, message):
     assert refused.exit_code == 2, refused.output
     assert message in " ".join(refused.output.split())
     assert not (folder / "grid").exists()
+
+
+@pytest.mark.parametrize(
+    ("timeout", "base_url", "seconds"),
+    [
+        (None, None, 60),
+        (None, "http://127.0.0.1:1/v1", 600),
+        (5.0, None, 5),
+        (5.0, "http://127.0.0.1:1/v1", 5),
+    ],
+)
+def test_a_model_that_is_served_here_is_waited_for_longer(timeout, base_url, seconds):
+    params = AgentParams(**({} if timeout is None else {"timeout_seconds": timeout}))
+    assert patient(params, base_url).timeout_seconds == seconds
 
 
 def test_a_window_with_times_of_day_is_read(folder):

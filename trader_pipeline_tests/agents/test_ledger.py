@@ -9,12 +9,13 @@ from trader_pipeline.agents.ledger import (
     CostLedger,
     ModelPrice,
     PaidAsker,
+    PricedAsker,
 )
-from trader_pipeline.agents.openai_asker import asker_for
+from trader_pipeline.agents.openai_asker import OpenAIAsker, asker_for
 from trader_pipeline.agents.params import AgentParams
 from trader_pipeline_tests.agents.test_asking import BUY, spot
 from trader_pipeline_tests.agents.test_cache import Replying
-from trader_pipeline_tests.agents.wire_server import says, says_json, wire_server
+from trader_pipeline_tests.agents.wire_server import fails, says, says_json, wire_server
 
 PRICES = {"small-1": ModelPrice(prompt_usd=2.0, completion_usd=10.0)}
 REPLY = AgentReply(action=AgentAction(**BUY), prompt_tokens=1000, completion_tokens=100)
@@ -22,7 +23,9 @@ REPLY = AgentReply(action=AgentAction(**BUY), prompt_tokens=1000, completion_tok
 
 def test_money_is_tokens_times_the_price_of_a_million():
     ledger = CostLedger(prices=PRICES)
-    reply = PaidAsker(Replying(REPLY), ledger, model="small-1").ask(spot())
+    reply = PricedAsker(PaidAsker(Replying(REPLY), ledger, model="small-1"), ledger, model="small-1").ask(
+        spot()
+    )
     assert reply.cost_usd == pytest.approx(1000 * 2e-6 + 100 * 10e-6)
     assert ledger.spent_usd() == pytest.approx(0.003)
 
@@ -47,18 +50,50 @@ def test_without_a_price_tokens_alone_are_counted_and_said():
     assert total.sentence().endswith("1000 tokens read, 100 written, price unknown")
 
 
-def test_kept_answers_are_counted_and_cost_nothing(tmp_path):
+def test_a_kept_answer_is_not_paid_again_and_its_cost_is_still_told(tmp_path):
     ledger = CostLedger(prices=PRICES, max_cost_usd=0.00005)
     with wire_server(says_json(**BUY)) as wire:
         params = AgentParams(model="small-1")
         asker = asker_for(params, cache=tmp_path / "c.sqlite", ledger=ledger, base_url=wire.base_url)
-        paid, *kept = [asker.ask(spot()) for _ in range(3)]
+        replies = [asker.ask(spot()) for _ in range(3)]
         with pytest.raises(BudgetSpentError):
             asker.ask(spot("a new question"))
         assert asker.ask(spot()).cached
     [total] = ledger.totals()
-    assert (paid.cost_usd, [r.cost_usd for r in kept]) == (0.00005, [0.0, 0.0])
+    assert [(r.cached, r.cost_usd) for r in replies] == [(False, 0.00005), (True, 0.00005), (True, 0.00005)]
     assert (total.asked, total.cached, total.prompt_tokens, total.cost_usd) == (1, 3, 10, 0.00005)
+
+
+def test_what_was_paid_before_the_model_is_not_there_is_booked():
+    ledger = CostLedger(prices=PRICES)
+    with wire_server(says("no"), fails(401)) as wire:
+        params = AgentParams(model="small-1", retries=1)
+        behind = OpenAIAsker(params, base_url=wire.base_url, first_wait_seconds=0.001)
+        with pytest.raises(AskingError, match="HTTP 401"):
+            PaidAsker(behind, ledger, model="small-1").ask(spot())
+        behind.close()
+    [total] = ledger.totals()
+    assert (total.asked, total.prompt_tokens, total.completion_tokens) == (1, 10, 3)
+
+
+@pytest.mark.parametrize("fault", [None, "malformed", "refusal", "timeout"])
+def test_a_host_that_counts_no_tokens_cannot_be_asked_within_a_budget(fault):
+    uncounted = AgentReply(action=None if fault else AgentAction(**BUY), fault=fault)
+    within = PaidAsker(Replying(uncounted), CostLedger(prices=PRICES, max_cost_usd=1), model="small-1")
+    if fault == "timeout":
+        assert within.ask(spot()).fault == "timeout", "nothing was answered, nothing is paid"
+    else:
+        with pytest.raises(AskingError, match="does not say how many tokens"):
+            within.ask(spot())
+    assert PaidAsker(Replying(uncounted), CostLedger(), model="small-1").ask(spot()) == uncounted
+
+
+def test_what_was_asked_when_no_price_was_known_counts_at_the_present_one(tmp_path):
+    CostLedger(tmp_path / "l.sqlite").add("small-1", REPLY)
+    later = CostLedger(tmp_path / "l.sqlite", prices=PRICES, max_cost_usd=0.002)
+    assert later.spent_usd() == later.totals()[0].cost_usd == pytest.approx(0.003)
+    with pytest.raises(BudgetSpentError):
+        later.check_budget("small-1")
 
 
 def test_the_budget_stops_with_one_line_and_keeps_everything(tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from trader_pipeline.agents.asking import AgentReply, AskingError
 from trader_pipeline.agents.observations import JsonObservationsStorage, observations_of
 from trader_pipeline.agents.params import AgentParams
 from trader_pipeline.agents.run import agent_requests, run_agent
-from trader_pipeline.agents.run_folder import open_run_folder, write_run
+from trader_pipeline.agents.run_folder import MARKER, claimed_run, open_run_folder, write_run
 from trader_pipeline_tests.agents.scripted import (
     HOUR,
     START,
@@ -80,7 +81,20 @@ def test_money_is_added_up_where_every_price_is_known():
     replies = [AgentReply(fault="refusal", cost_usd=0.25)] * 3
     candles = hourly_candles(3)
     run = run_agent(candles, params=PARAMS, asker=ScriptedAsker(replies), window=whole(candles))
-    assert run.cost.cost_usd == 0.75
+    assert (run.cost.cost_usd, run.cost.paid_usd) == (0.75, 0.75)
+
+
+def test_what_was_kept_is_told_on_the_run_and_changes_no_byte_of_its_files(tmp_path):
+    candles, fresh = hourly_candles(3), AgentReply(fault="refusal", cost_usd=0.25)
+    contents = []
+    for name, first in (("fresh", fresh), ("kept", replace(fresh, cached=True))):
+        asker = ScriptedAsker([first, fresh, fresh])
+        run = run_agent(candles, params=PARAMS, asker=asker, window=whole(candles))
+        open_run_folder(tmp_path / name)
+        write_run(run, tmp_path / name, market="BTC_1h", window=whole(candles), simulated=True)
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert (run.cost.cached, run.cost.cost_usd, run.cost.paid_usd) == (1, 0.75, 0.5)
+    assert contents[0] == contents[1]
 
 
 def test_a_model_that_cannot_be_asked_stops_the_run():
@@ -188,13 +202,40 @@ def test_a_finished_run_is_not_overwritten(tmp_path):
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("all of it")
     (tmp_path / "states.csv").write_text("left by a killed run")
+    (tmp_path / ".keep").touch()
+    (tmp_path / MARKER).touch()
     with pytest.raises(FileExistsError, match=r"holds thesis.tex"):
         open_run_folder(tmp_path)
     assert (tmp_path / "states.csv").exists()
+    (tmp_path / "thesis.tex").unlink()
+    open_run_folder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".keep", MARKER}, "hidden files of others stay"
+
+
+@pytest.mark.parametrize("name", ["decisions.csv", "observations.sqlite", ".states.csv.xy.tmp"])
+def test_files_of_others_with_a_runs_names_stay(tmp_path, name):
+    (tmp_path / name).write_text("another program's")
+    for opening in (open_run_folder, lambda folder: claimed_run(folder).__enter__()):
+        with pytest.raises(FileExistsError, match=f"holds {name}, which no run of an agent left there"):
+            opening(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "another program's"
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with (
+        claimed_run(tmp_path / "run"),
+        pytest.raises(FileExistsError, match="another process runs an agent"),
+        claimed_run(tmp_path / "run"),
+    ):
+        pass
+    with claimed_run(tmp_path / "run"):
+        pass  # free again
 
 
 def test_what_a_killed_run_left_goes(tmp_path):
-    for name in ("states.csv", "observations.sqlite"):
+    open_run_folder(tmp_path)
+    for name in ("states.csv", "observations.sqlite", ".run.json.ab12cd.tmp", ".states.csv.xy.tmp"):
         (tmp_path / name).write_text("half")
     open_run_folder(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [MARKER]

@@ -5,11 +5,13 @@ from functools import partial
 import pandas as pd
 import pytest
 from fractal.core.launcher import Launcher
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trader_pipeline.agents.asking import FAULTS, AgentReply
 from trader_pipeline.agents.decisions import decisions_frame
 from trader_pipeline.agents.observations import SPOT, JsonObservationsStorage, observations_of
-from trader_pipeline.agents.strategy import AgentTradingParams, AgentTradingStrategy
+from trader_pipeline.agents.strategy import AgentTradingParams, AgentTradingStrategy, _down
 from trader_pipeline_tests.agents.scripted import (
     HOUR,
     START,
@@ -137,6 +139,26 @@ def test_who_sells_all_coins_that_are_shown_is_not_cut(seed):
 
     _, decisions, _ = run(hourly_candles(6, seed=seed), everything)
     assert not decisions["clipped"].any()
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [
+        (6263.139999999999, 2, "6263.13"),
+        (6263.14, 2, "6263.14"),
+        (0.29, 2, "0.29"),
+        (0.0, 8, "0.00000000"),
+        (1e-9, 8, "0.00000000"),
+        (1e25, 8, "10000000000000000000000000.00000000"),
+    ],
+)
+def test_what_is_shown_of_the_book_is_rounded_down(value, digits, shown):
+    assert _down(value, digits) == shown
+
+
+@given(st.floats(0, 1e9), st.sampled_from([2, 8]))
+def test_who_orders_what_is_shown_never_asks_for_more_than_there_is(value, digits):
+    assert value - 10.0**-digits * 1.001 - 1e-15 * value <= float(_down(value, digits)) <= value
 
 
 def test_the_instructions_are_those_of_the_prompt():

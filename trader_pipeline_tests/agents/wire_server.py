@@ -34,11 +34,17 @@ def refuses():
     return {"body": completion({"role": "assistant", "content": None, "refusal": "I cannot help."})}
 
 
-def calls(name, arguments):
+def calls(name, arguments, *, times=1):
     """A completion that calls a tool."""
-    call = {"id": "call_9", "type": "function", "function": {"name": name, "arguments": arguments}}
-    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    function = {"name": name, "arguments": arguments}
+    each = [{"id": f"call_{n}", "type": "function", "function": function} for n in range(times)]
+    message = {"role": "assistant", "content": None, "tool_calls": each}
     return {"body": completion(message, reason="tool_calls")}
+
+
+def sends_to(address):
+    """A redirect that keeps the question."""
+    return {"status": 307, "body": {}, "headers": {"Location": f"{address}/chat/completions"}}
 
 
 def fails(status, message="it went wrong", *, code=None, param=None, headers=None):
@@ -66,9 +72,9 @@ def completion(message, *, usage=USAGE, reason="stop"):
 
 
 @contextmanager
-def wire_server(*script):
-    """The server; `script` is what it answers in turn, the last one again and again."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+def wire_server(*script, port=0):
+    """The server; `script` is what it answers in turn, the last one again and again. Port 0 takes a free one."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     server.daemon_threads = True
     server.wire = Wire(f"http://127.0.0.1:{server.server_port}/v1", list(script))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

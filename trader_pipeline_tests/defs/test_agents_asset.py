@@ -6,7 +6,8 @@ from urllib.request import urlopen
 import dagster as dg
 import pytest
 
-from trader_pipeline.agents import openai_asker
+from trader_pipeline.agents import grid, openai_asker
+from trader_pipeline.agents.grid import GridResult
 from trader_pipeline.defs import agents
 from trader_pipeline.defs.agents import Experiment, agent_experiments, agent_grid, endpoint_of
 from trader_pipeline.defs.io_manager import TableIOManager
@@ -51,7 +52,7 @@ def test_an_experiment_is_run_once_and_its_report_is_the_data_version(pipeline, 
         return event.materialization
 
     event = materialise()
-    [report] = (pipeline.root / "agents" / "grids" / "first").glob("*/report.json")
+    [report] = (pipeline.root / "agents").glob("first-*/report.json")
     assert event.tags["dagster/data_version"] == file_sha256(report)
     assert json.loads(report.read_text())["best"]["model"] == "hosted"
     assert event.metadata["simulated"].value is False
@@ -59,6 +60,19 @@ def test_an_experiment_is_run_once_and_its_report_is_the_data_version(pipeline, 
     before = report.stat().st_mtime_ns
     assert materialise().tags["dagster/data_version"] == event.tags["dagster/data_version"]
     assert report.stat().st_mtime_ns == before, "a finished experiment is not run again"
+
+
+@pytest.mark.slow
+def test_an_experiment_with_failed_runs_fails_and_says_why(pipeline, instance, monkeypatch):
+    monkeypatch.setattr(agents, "_tracking", lambda pipeline: None)
+    why = {(0, "test"): "AskingError: no model answers"}
+    monkeypatch.setattr(grid, "run_grid", lambda *_, **__: GridResult(None, None, {}, why))
+    write_experiment(pipeline, models=["hosted"])
+    resources = {"pipeline": pipeline, "io_manager": TableIOManager(pipeline=pipeline)}
+    dg.materialize([klines], partition_key="BTC_4h", instance=instance, resources=resources)
+    instance.add_dynamic_partitions(agent_experiments.name, ["first"])
+    with pytest.raises(dg.Failure, match="1 runs failed, first: AskingError: no model answers"):
+        dg.materialize([agent_grid], partition_key="first", instance=instance, resources=resources)
 
 
 def test_models_local_are_served_on_loopback_under_their_own_name(pipeline):
@@ -81,6 +95,12 @@ def test_an_experiment_without_a_file_says_what_to_write(pipeline):
         ({"market": "DOGE_1h"}, "DOGE"),
         ({"promts": ["neutral"]}, "promts"),
         ({"test": ["2021-03-01", "2021-03-03"]}, "nothing would be held out"),
+        ({"validation": 5}, "write a window as two dates"),
+        ({"validation": None}, "write a window as two dates"),
+        ({"test": ["2021-03-02", None]}, "write a window as two dates"),
+        ({"prompts": ["covered_call"]}, "'covered_call' is not for candles"),
+        ({"models": ["hosted"], "adapter": True}, "stand alone"),
+        ({"models": ["hosted", "local"]}, "stand alone"),
     ],
 )
 def test_an_experiment_that_cannot_be_is_refused_with_its_file(pipeline, changes, message):
@@ -88,6 +108,29 @@ def test_an_experiment_that_cannot_be_is_refused_with_its_file(pipeline, changes
     with pytest.raises(ValueError, match=message) as refused:
         Experiment.load(path)
     assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"market: BTC_1h\nmarket: ETH_1h\n", "'market' is given twice"),
+        (b"agent: {retries: 1, retries: 2}\n", "'retries' is given twice"),
+        (b"market: \xff\xfe", "can't decode|unacceptable"),
+        (b"a: [", "expected"),
+    ],
+)
+def test_a_text_that_is_no_experiment_is_refused_with_its_file(pipeline, text, message):
+    path = write_experiment(pipeline)
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=message) as refused:
+        Experiment.load(path)
+    assert str(path) in str(refused.value)
+
+
+def test_the_local_model_is_waited_for_longer_where_nothing_else_is_said(pipeline):
+    for agent, seconds in ({}, 600), ({"timeout_seconds": 5}, 5):
+        with endpoint_of(pipeline, Experiment.load(write_experiment(pipeline, agent=agent))) as (asked, _):
+            assert asked.agent.timeout_seconds == seconds
 
 
 def test_processes_are_no_part_of_an_experiments_identity(pipeline):

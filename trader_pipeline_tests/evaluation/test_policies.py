@@ -13,6 +13,7 @@ from trader_pipeline.evaluation.held_out import (
     decision_metrics,
     evaluate_held_out,
     held_out_steps,
+    mean_intervals,
     paired_differences,
 )
 from trader_pipeline.evaluation.overview import verdicts
@@ -181,6 +182,29 @@ def test_metrics_and_verdicts_say_tied_for_equal_policies(world, steps):
         "value"
     ].item()
     assert accuracy == pytest.approx(share)
+
+
+def test_interval_of_a_mean_holds_it_and_widens_with_its_confidence(world, steps):
+    policy, _ = model("no such instrument", name="adapter")
+    decisions = evaluate_held_out(steps, world.dataset, choosers(policy))
+    metrics = decision_metrics(decisions, world.dataset)
+    narrow, wide = (
+        mean_intervals(
+            decisions, world.dataset, params=EvaluationParams(bootstrap_samples=200, confidence=level)
+        ).set_index(["policy", "segment", "exit_style", "metric"])["value"]
+        for level in (0.6, 0.99)
+    )
+    means = metrics[metrics["metric"] == "mean_pnl_vs_hodl_pct"]
+    assert len(narrow) == 2 * len(means) > 0
+    spread = 0
+    for row in means.itertuples():
+        at = (row.policy, row.segment, row.exit_style)
+        low, high = (wide[(*at, f"mean_pnl_vs_hodl_pct_{side}")] for side in ("low", "high"))
+        inner_low, inner_high = (narrow[(*at, f"mean_pnl_vs_hodl_pct_{side}")] for side in ("low", "high"))
+        assert low <= inner_low <= inner_high <= high
+        assert low <= row.value <= high or row.value == pytest.approx(low)
+        spread += high > low
+    assert spread, "no policy's figure varies: nothing was tested"
 
 
 def test_sequential_books_start_with_the_coin_and_never_is_hodl(world):

@@ -13,7 +13,7 @@ from trader_pipeline.backtest.page.markup import Field, chart, details, paragrap
 from trader_pipeline.backtest.page.plots import figure_json
 from trader_pipeline.evaluation.adapter import ADAPTER
 from trader_pipeline.evaluation.overview import book_table, comparisons, held_out_table, losses, verdicts
-from trader_pipeline.evaluation.report.findings import build_findings
+from trader_pipeline.evaluation.report.findings import build_findings, findings_in_brief
 from trader_pipeline.evaluation.report.page import findings_list
 from trader_pipeline.evaluation.report.plots import differences_figure, equity_figure, loss_figure
 from trader_pipeline.evaluation.report.source import Source
@@ -25,12 +25,8 @@ def found_section(source: Source) -> str:
     findings = build_findings(metrics)
     if not findings:
         return paragraph("The adapter has not been evaluated: policy_metrics holds no figures of it.")
-    in_favour = sum(finding.ahead for finding in findings)
     parts = [
-        paragraph(
-            f"{in_favour} of the {len(findings)} statements below find the adapter ahead. A tie is not a lead: on"
-            " held-out steps only a difference whose whole interval lies above 0 counts."
-        ),
+        paragraph(findings_in_brief(findings)),
         findings_list(findings),
         *_held_out(metrics),
     ]
@@ -61,9 +57,12 @@ def _held_out_table(metrics: pd.DataFrame) -> str:
         "accuracy": Field("teacher's answer, %", ".1f"),
         "share_sold": Field("sold, %", ".1f"),
         "mean_pnl_vs_hodl_pct": Field("mean P&L vs HODL, % of coin", "+.3f"),
+        "mean_pnl_vs_hodl_pct_low": Field("interval from", "+.3f"),
+        "mean_pnl_vs_hodl_pct_high": Field("to", "+.3f"),
         "steps": Field("steps", ",.0f"),
     }
     rows = held_out_table(metrics)
+    fields = {name: field for name, field in fields.items() if name in rows}
     rows[["accuracy", "share_sold"]] *= 100
     note = (
         "The teacher's answer is the label, so the teacher is right by definition."

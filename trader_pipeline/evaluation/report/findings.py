@@ -6,7 +6,7 @@ A tie is not a lead, and neither is a figure that is missing: only an interval a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,16 @@ def build_findings(metrics: pd.DataFrame) -> list[Finding]:
     return findings + list(_book_findings(metrics))
 
 
+def findings_in_brief(findings: Sequence[Finding]) -> str:
+    """How many statements speak for the adapter, and what it takes."""
+    ahead = sum(bool(finding.ahead) for finding in findings)
+    return (
+        f"{ahead} of the {len(findings)} statements below find the adapter ahead. A tie is not a lead: on held-out"
+        f" steps only a difference whose whole interval lies above 0 counts, and only over {FEW_DECISIONS} or more"
+        " decision times at which the two differ."
+    )
+
+
 def best_trivial(table: pd.DataFrame, metric: str) -> str | None:
     """The rule with the largest `metric` (rows: policies); the first by name where several have it. HODL is a rule."""
     rules = table[table.index.isin(RULES)]
@@ -65,13 +75,14 @@ def _pnl_findings(style: str, table: pd.DataFrame, compared: pd.DataFrame) -> It
 
 def _pnl_finding(style: str, words: str, row: Mapping[Hashable, Any]) -> Finding:
     ahead = row["standing"] == "ahead of"
-    tie = ", a tie" if row["standing"] == "tied with" else ""
-    few = " So few say little either way." if row["differing"] < FEW_DECISIONS else ""
+    few = row["differing"] < FEW_DECISIONS
+    tie = ", a tie" if row["standing"] == "tied with" and not few else ""
+    too_few = f", and fewer than {FEW_DECISIONS} count as a tie whatever the interval" if few else ""
     return Finding(
         ahead,
         f"The adapter is {_not(ahead)}ahead of {words} on held-out steps ({style}): mean difference"
         f" {row['mean']:+.3f} % of the coin per decision, bootstrap interval {row['low']:+.3f} .. {row['high']:+.3f}"
-        f"{tie}; they differ at {row['differing']} of {row['decisions']} decision times.{few}",
+        f"{tie}; they differ at {row['differing']} of {row['decisions']} decision times{too_few}.",
     )
 
 
