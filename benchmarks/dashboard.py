@@ -1,7 +1,8 @@
 """Speed of the dashboard in Chromium: `python benchmarks/dashboard.py [--rows 1000000] [--run FOLDER] [--rounds 5]`.
 
 First paint is from the request of a page in an empty browser (nothing cached) until its heading and content stand; of
-charts until they are drawn. An interaction is from a choice or a click until the page that answers it is drawn.
+charts until they are drawn. An interaction is from a choice or a click until the page that answers it is drawn: until
+the last change of its elements, with no request under way. That Dash marks an element as loading is no such change.
 """
 
 from __future__ import annotations
@@ -31,15 +32,25 @@ _WATCH = """
   window.seen = {};
   new MutationObserver(() => {
     if (!seen.page && document.querySelector("#content h1")) seen.page = performance.now();
-    if (!seen.chart && document.querySelector(".chart .main-svg")) seen.chart = performance.now();
+    const drawn = document.querySelectorAll(".chart .main-svg").length;
+    if (drawn !== (seen.drawn || 0)) { seen.drawn = drawn; seen.chart = performance.now(); }
   }).observe(document, {childList: true, subtree: true});
+"""
+_COUNT = """
+  window.asked = 0;
+  const ask = window.fetch;
+  window.fetch = (...all) => { asked += 1; return ask(...all).finally(() => { asked -= 1; }); };
 """
 _ACT = """
   async (act) => {
     const main = document.getElementById("content");
     const start = performance.now();
-    let last = null;
-    const watch = new MutationObserver(() => { last = performance.now(); });
+    let last = null, answered = false;
+    const watch = new MutationObserver((changes) => {
+      const seen = changes.filter(c => !(c.type === "attributes" && c.attributeName === "data-dash-is-loading"));
+      if (seen.length) last = performance.now();
+      if (seen.some(c => c.type === "childList")) answered = true;
+    });
     watch.observe(main, {childList: true, subtree: true, attributes: true, characterData: true});
     const [kind, selector, value] = act;
     const element = document.querySelector(selector);
@@ -49,10 +60,10 @@ _ACT = """
     } else element.click();
     while (performance.now() - start < 5000) {
       await new Promise(done => setTimeout(done, 20));
-      if (last !== null && performance.now() - last > 250) break;
+      if (answered && !asked && performance.now() - last > 250) break;
     }
     watch.disconnect();
-    return last === null ? null : last - start;
+    return answered ? last - start : null;
   }
 """
 
@@ -79,9 +90,11 @@ def main(rows: int, run: Path | None, rounds: int, chromium: str) -> None:
     record("Dashboard", _text(measured, rows, rounds))
 
 
-def _measure(
-    base: str, rounds: int, chromium: str
-) -> list[tuple[str, dict[str, list[float]], dict[str, float]]]:
+Acts = dict[str, tuple[list[float], list[float]]]
+"""Milliseconds by what was done: when the server was asked for the first time, and when it was asked again."""
+
+
+def _measure(base: str, rounds: int, chromium: str) -> list[tuple[str, dict[str, list[float]], Acts]]:
     from playwright.sync_api import sync_playwright
 
     rows = []
@@ -90,7 +103,7 @@ def _measure(
         for page in PAGES:
             paints = [_paint(browser, base + page.path) for _ in range(rounds + 1)][1:]
             by_name = {n: [p[n] for p in paints if n in p] for n in ("page", "chart")}
-            rows.append((page.title, by_name, _interactions(browser, base + page.path)))
+            rows.append((page.title, by_name, _interactions(browser, base + page.path, rounds)))
         browser.close()
     return rows
 
@@ -103,58 +116,72 @@ def _paint(browser: Any, address: str) -> dict[str, float]:
     tab.wait_for_selector("#content h1")
     if tab.query_selector(".chart"):
         tab.wait_for_selector(".chart .main-svg")
+        tab.wait_for_timeout(300)
     seen: dict[str, float] = tab.evaluate("window.seen")
     context.close()
     return seen
 
 
-def _interactions(browser: Any, address: str) -> dict[str, float]:
-    """Milliseconds of the page's choices (each set to another option), of sorting and of the next rows."""
-    found: dict[str, float] = {}
+def _interactions(browser: Any, address: str, rounds: int) -> Acts:
+    """The page's choices (set to other options), sorting, the next rows: each twice from the page as it opens."""
+    found: Acts = {}
     tab = browser.new_page()
-    tab.goto(address)
-    tab.wait_for_selector("#content h1")
-    acts = tab.evaluate(
-        """() => [...document.querySelectorAll("[data-param] select")].map(s => {
-          const other = [...s.options].map(o => o.value).filter(v => v && v !== s.value);
-          return ["choose", `[data-param="${s.name}"] select`, other[0] || ""];
-        }).filter(a => a[2])"""
+    tab.add_init_script(_COUNT)
+    _open(tab, address)
+    options = tab.evaluate(
+        """() => [...document.querySelectorAll("[data-param] select")].map(s =>
+          [s.name, [...s.options].map(o => o.value).filter(v => v && v !== s.value)])"""
     )
-    acts += [["click", "th a", ""], ["click", ".paging a", ""]]
-    for act in acts:
-        tab.goto(address)
-        tab.wait_for_selector("#content h1")
-        if tab.query_selector(".chart"):
-            tab.wait_for_selector(".chart .main-svg")
-        tab.wait_for_timeout(400)
-        if tab.query_selector(act[1]) and (spent := tab.evaluate(_ACT, act)) is not None:
-            found[act[1].split('"')[1] if "data-param" in act[1] else act[1]] = spent
+    acts = [
+        (name, ["choose", f'[data-param="{name}"] select', value])
+        for name, v in options
+        for value in v[:rounds]
+    ]
+    acts += [(name, ["click", place, ""]) for place, name in _CLICKS.items() for _ in range(rounds)]
+    for name, act in acts:
+        for again in (False, True):
+            _open(tab, address)
+            if tab.query_selector(act[1]) and (spent := tab.evaluate(_ACT, act)) is not None:
+                found.setdefault(name, ([], []))[again].append(spent)
     tab.close()
     return found
 
 
-def _text(
-    measured: list[tuple[str, dict[str, list[float]], dict[str, float]]], rows: int, rounds: int
-) -> str:
+_CLICKS = {"th a": "sort", ".paging a": "next rows"}
+
+
+def _open(tab: Any, address: str) -> None:
+    """The page, at rest."""
+    tab.goto(address)
+    tab.wait_for_selector("#content h1")
+    if tab.query_selector(".chart"):
+        tab.wait_for_selector(".chart .main-svg")
+    tab.wait_for_timeout(300)
+
+
+def _text(measured: list[tuple[str, dict[str, list[float]], Acts]], rows: int, rounds: int) -> str:
     lines = []
     for title, paints, acts in measured:
-        slowest = max(acts, key=lambda name: acts[name], default="")
-        lines.append(
-            [
-                title,
-                *(rounded(statistics.median(v)) if (v := paints[n]) else "" for n in ("page", "chart")),
-                rounded(statistics.median(acts.values())) if acts else "",
-                f"{rounded(acts[slowest])} ({slowest.replace('th a', 'sort').replace('.paging a', 'next rows')})"
-                if acts
-                else "",
-            ]
-        )
-    head = ["page", "first paint, ms", "chart drawn, ms", "interaction, ms", "slowest interaction, ms"]
+        painted = [rounded(statistics.median(v)) if (v := paints[n]) else "" for n in ("page", "chart")]
+        first = {name: max(spent) for name, (spent, _) in acts.items()}
+        known = {name: statistics.median(spent) for name, (_, spent) in acts.items() if spent}
+        middle = rounded(statistics.median(known.values())) if known else ""
+        lines.append([title, *painted, middle, _slowest(known), _slowest(first)])
+    head = [
+        "page", "first paint, ms", "charts drawn, ms", "interaction, ms", "slowest interaction, ms",
+        "slowest when asked first, ms",
+    ]  # fmt: skip
     return (
         f"{rows:,} candidate rows; server and Chromium on the same machine; median of {rounds} first paints in an empty"
-        f" browser, each interaction once. Goals: {FIRST_PAINT_GOAL:,} ms and {INTERACTION_GOAL} ms.\n\n"
-        f"{table(head, lines)}"
+        f" browser. An interaction is the median of {rounds} that the server was asked before: the page's middle one"
+        " and its slowest. Of those that it was asked for the first time, the slowest is shown."
+        f" Goals: {FIRST_PAINT_GOAL:,} ms and {INTERACTION_GOAL} ms.\n\n{table(head, lines)}"
     )
+
+
+def _slowest(acts: dict[str, float]) -> str:
+    name = max(acts, key=lambda name: acts[name], default="")
+    return f"{rounded(acts[name])} ({name})" if name else ""
 
 
 if __name__ == "__main__":

@@ -71,8 +71,10 @@ def make_server(
 
 
 def _refuse_missing(klines: str, data_root: Path) -> None:
-    if klines and not Path(klines).expanduser().exists():
-        raise ValueError(f"--klines {klines}: no such file or folder; give the candles that run was given")
+    if klines:
+        from trader_pipeline.klines.files import find_kline_files
+
+        find_kline_files(Path(klines).expanduser())  # raises where there is none
     if data_root.exists() and not data_root.is_dir():
         raise ValueError(f"data folder {data_root} is a file; name a folder with --data-dir")
 

@@ -20,19 +20,20 @@ import plotly.graph_objects as go
 
 from trader_pipeline.agents.asking import FAULTS
 from trader_pipeline.dashboard.figures import bar_step, candles_figure, lines_figure, moments, thinned
-from trader_pipeline.dashboard.theme import BLUE, NEUTRAL, ORANGE, RED
+from trader_pipeline.dashboard.theme import GREEN, NEUTRAL, ORANGE, PINK
 
 # The names of `agents.run_folder` and `agents.grid`, which load fractal-defi.
 STATES, DECISIONS, SUMMARY = "states.csv", "decisions.csv", "run.json"
+_BEGUN = "observations.sqlite"
 GRID, GRID_TABLE, GRID_REPORT = "grid.json", "grid.csv", "report.json"
 WINDOWS = ("validation", "test")
 MOST_MARKS = 2_000
 _PRICES = ("open", "high", "low", "close")
 _MARKS = {
-    "buy": (BLUE, "triangle-up", 11),
-    "sell": (ORANGE, "triangle-down", 11),
+    "buy": (GREEN, "triangle-up", 13),
+    "sell": (PINK, "triangle-down", 13),
     "no trade": (NEUTRAL, "circle-open", 5),
-    "fault": (RED, "x", 8),
+    "fault": (ORANGE, "x", 9),
 }
 
 
@@ -50,7 +51,9 @@ def agent_folders(data_root: Path) -> dict[str, Path]:
     base = data_root / "agents"
     held = sorted(p for p in base.iterdir() if p.is_dir() and p.name[0] != ".") if base.is_dir() else []
     return {
-        p.name: p for p in held if any((p / name).is_file() for name in (GRID, SUMMARY, DECISIONS, STATES))
+        p.name: p
+        for p in held
+        if any((p / name).is_file() for name in (GRID, SUMMARY, DECISIONS, STATES, _BEGUN))
     }
 
 

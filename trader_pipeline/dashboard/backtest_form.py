@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import pandas as pd
 from pydantic import ValidationError
 
+from trader_pipeline import __version__
 from trader_pipeline.backtest.params import BacktestParams
 from trader_pipeline.backtest.window import resolve_window
-from trader_pipeline.dashboard.backtest_jobs import BacktestJob
+from trader_pipeline.dashboard.backtest_jobs import CODE, BacktestJob
+from trader_pipeline.dashboard.page import BadChoiceError, moment
 from trader_pipeline.klines.tables import refuse_gappy
 from trader_pipeline.profile import Profile
 from trader_pipeline.schema import TIMEFRAMES, Market, Table
@@ -120,7 +122,7 @@ def read_form(form: Form, store: TableStore, profile: Profile) -> Form:
     styles = EXIT_STYLES if values["exit"] == BOTH else (values["exit"],)
     job = BacktestJob(
         market=market.key, finest=finest.key, start=begin.isoformat(), end=finish.isoformat(), exit_styles=styles,
-        backtest=params, options=profile.options, parents=parents, simulated=simulated,
+        backtest=params, options=profile.options, parents=parents | _made_by(profile, params), simulated=simulated,
     )  # fmt: skip
     return Form(values, job=job)
 
@@ -159,13 +161,11 @@ def _params(values: Mapping[str, str], profile: Profile, errors: dict[str, str])
 
 def _moment(values: Mapping[str, str], name: str, errors: dict[str, str]) -> pd.Timestamp | None:
     """A day or moment in UTC; None where the field is empty, which means all that the candles allow."""
-    if not values[name]:
+    try:
+        return moment(values, name)
+    except BadChoiceError as error:
+        errors[name] = f"{error}.".removeprefix(f"{name} ")
         return None
-    moment = pd.to_datetime(values[name], errors="coerce")
-    if not isinstance(moment, pd.Timestamp):
-        errors[name] = f"{values[name]!r} is no day; write it as 2024-03-01."
-        return None
-    return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
 
 
 def _inputs(store: TableStore, finest: Market, profile: Profile) -> tuple[dict[str, str], bool]:
@@ -187,6 +187,12 @@ def _inputs(store: TableStore, finest: Market, profile: Profile) -> tuple[dict[s
             raise ValueError("The profile asks for recorded quotes, and there are none for these candles.")
         parents[reference(OPTION_QUOTES)] = quotes.content_hash
     return parents, candles.simulated
+
+
+def _made_by(profile: Profile, params: BacktestParams) -> dict[str, str]:
+    """Code and settings as the pipeline's own backtests name them among their parents."""
+    own = profile.model_copy(update={"backtest": params})
+    return {CODE: __version__, **{f"settings/{s}": own.section_hash(s) for s in ("backtest", "options")}}
 
 
 def _filled(store: TableStore, table: Table) -> Manifest | None:

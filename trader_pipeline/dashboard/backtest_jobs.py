@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trader_pipeline.backtest.params import BacktestParams
 from trader_pipeline.options.params import OptionParams
@@ -38,8 +38,10 @@ FIGURES_FILE = "figures.json"
 """The book's figures by exit style and name (`backtest.summary`)."""
 EACH, BOOK = "each", "book"
 """The two stores of a result: every decision by itself, and one book in sequence."""
+CODE = "code/trader_pipeline"
+"""The parent under which the pipeline's tables, too, hold the version that made them."""
 Task = Literal["backtest", "exports"]
-Standing = Literal["absent", "running", "done", "failed", "dead"]
+Standing = Literal["absent", "running", "done", "failed", "dead", "refused"]
 _WORK = "trader_pipeline.dashboard.backtest_work"
 _KEY = re.compile(r"[0-9a-f]{16}")
 
@@ -47,7 +49,8 @@ _KEY = re.compile(r"[0-9a-f]{16}")
 class BacktestJob(BaseModel):
     """All that a result depends on: same job, same folder.
 
-    `parents` are the content hashes of the tables that are read, `start` and `end` moments in UTC (ISO 8601, end
+    `parents` are the content hashes of the tables that are read, the code's version and the hashes of the settings,
+    named as in the manifests of the pipeline's own backtests, `start` and `end` moments in UTC (ISO 8601, end
     exclusive), `finest` the market on whose candles calls are marked and settled.
     """
 
@@ -68,13 +71,19 @@ class BacktestJob(BaseModel):
         return settings_hash(self.model_dump(mode="json"))
 
     @property
+    def version(self) -> str:
+        """Version of the code that it was asked from; empty in one that was asked before versions were kept."""
+        return self.parents.get(CODE, "")
+
+    @property
     def description(self) -> str:
-        """What was asked for, in a line."""
-        p = self.backtest
+        """What was asked for, and on which candles, in a line."""
+        p, candles = self.backtest, "simulated" if self.simulated else "real"
         return (
             f"{self.market}, {pd.Timestamp(self.start):%Y-%m-%d %H:%M} to {pd.Timestamp(self.end):%Y-%m-%d %H:%M},"
             f" {' and '.join(self.exit_styles)}, every {p.decision_every_hours} h, from score {p.score_threshold:g},"
-            f" take profit {p.take_profit:g}, {p.max_rolls} rolls, costs {p.cost_multiplier:g}x"
+            f" take profit {p.take_profit:g}, {p.max_rolls} rolls, costs {p.cost_multiplier:g}x,"
+            f" {candles} candles"
         )
 
 
@@ -87,8 +96,21 @@ class JobState:
     text: str = ""
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A finished folder: its job, or why that cannot be read and what to do."""
+
+    key: str
+    job: BacktestJob | None
+    problem: str = ""
+
+
 class BusyError(RuntimeError):
     """Another backtest runs in this data folder."""
+
+
+class UnreadableError(ValueError):
+    """A folder's job is broken, or of a version that had other settings."""
 
 
 class BacktestJobs:
@@ -98,6 +120,8 @@ class BacktestJobs:
         self.data_root = Path(data_root).absolute()
         self.root = self.data_root / "dashboard" / "backtests"
         self._started: list[subprocess.Popen[bytes]] = []
+        self._refused: dict[str, str] = {}
+        """Tasks that could not be started, and why, until they are started again."""
         self._guard = threading.Lock()
         """Looking at the lock takes it for a moment: a start must not meet that."""
 
@@ -119,11 +143,16 @@ class BacktestJobs:
         """Where a task's files grow."""
         return self.root / (f".{self.folder(key).name}" + ("" if task == "backtest" else ".exports"))
 
-    def finished(self) -> list[tuple[str, BacktestJob]]:
-        """Finished backtests, in the order of market, start and key."""
-        folders = self.root.glob("*/" + JOB_FILE) if self.root.is_dir() else ()
-        found = [(f.parent.name, read_job(f.parent)) for f in folders if _KEY.fullmatch(f.parent.name)]
-        return sorted(found, key=lambda pair: (pair[1].market, pair[1].start, pair[0]))
+    def finished(self) -> list[Entry]:
+        """Finished backtests, in the order of market, start and key; those that cannot be read at the end."""
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        found = [_entry(folder) for folder in folders if _KEY.fullmatch(folder.name)]
+        return sorted(found, key=lambda e: (e.job is None, e.job and (e.job.market, e.job.start), e.key))
+
+    def running(self) -> tuple[str, Task] | None:
+        """Key and task of the process that holds the lock, whoever started it."""
+        key, _, task = self._busy_with().partition(" ")
+        return (key, "exports" if task == "exports" else "backtest") if _KEY.fullmatch(key) else None
 
     def state(self, key: str, task: Task = "backtest") -> JobState:
         """Where the task stands. A folder that grows while no process holds the lock belongs to a dead one."""
@@ -135,6 +164,8 @@ class BacktestJobs:
         working = self.working(key, task)
         if busy:
             return _progress(working)
+        if refused := self._refused.get(_task_name(key, task)):
+            return JobState("refused", text=refused)
         if not working.is_dir():
             return JobState("absent")
         error = _text(working / ERROR_FILE)
@@ -148,7 +179,9 @@ class BacktestJobs:
 
         Raises:
             BusyError: another one runs.
+            OSError: its folder cannot be written, or no process can be made.
         """
+        self._refused.pop(_task_name(job.key, task), None)
         if self.target(job.key, task).is_dir():
             return job.key
         self.root.mkdir(parents=True, exist_ok=True)
@@ -157,6 +190,21 @@ class BacktestJobs:
             if not self.target(job.key, task).is_dir():  # it may have been finished before the lock was free
                 self._launch(job, task, lock.fileno())
         return job.key
+
+    def start_or_say(self, job: BacktestJob, task: Task = "backtest") -> str:
+        """`start`; where it fails, the task's state says why and what to do.
+
+        Raises:
+            BusyError: another one runs.
+        """
+        try:
+            return self.start(job, task)
+        except (OSError, ValueError) as error:
+            self._refused[_task_name(job.key, task)] = (
+                f"{error}. Nothing was started. See that whoever runs the dashboard may write to {self.root} and that"
+                " the disk has room, or serve another folder with --data-dir; then press again."
+            )
+            return job.key
 
     def _take(self, lock: int, name: str) -> None:
         try:
@@ -184,7 +232,7 @@ class BacktestJobs:
 
     def _busy_with(self) -> str:
         """The task whose process holds the lock; empty where none does."""
-        with self._guard, suppress(FileNotFoundError), open(self.root / ".lock", "rb") as lock:
+        with self._guard, suppress(OSError), open(self.root / ".lock", "rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -199,14 +247,35 @@ def jobs_of(data_root: Path) -> BacktestJobs:
 
 
 def read_job(folder: Path) -> BacktestJob:
-    """The job whose result, or whose beginning, is in `folder`."""
-    return BacktestJob.model_validate_json((folder / JOB_FILE).read_bytes())
+    """The job whose result, or whose beginning, is in `folder`.
+
+    Raises:
+        UnreadableError: there is none, it is broken, or it has settings that are no more.
+    """
+    try:
+        return BacktestJob.model_validate_json((folder / JOB_FILE).read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+    except OSError as error:
+        why = str(error.strerror)
+    raise UnreadableError(
+        f"{folder / JOB_FILE} cannot be read ({why}): another version wrote it, or it is broken. Delete the folder"
+        f" {folder.name} and run the backtest again."
+    )
 
 
 def write_progress(working: Path, share: float, text: str) -> None:
     """Say how far a task is: `share` 0 to 1, `text` what it does."""
     content = json.dumps({"share": round(share, 4), "text": text}).encode()
     write_atomic(working / PROGRESS_FILE, content, overwrite=True)
+
+
+def _entry(folder: Path) -> Entry:
+    try:
+        return Entry(folder.name, read_job(folder))
+    except UnreadableError as error:
+        return Entry(folder.name, None, str(error))
 
 
 def _progress(working: Path) -> JobState:

@@ -19,12 +19,13 @@ from trader_pipeline.dashboard import parts
 from trader_pipeline.dashboard.page import Context, State, chosen, href, moment, number
 from trader_pipeline.dashboard.tables import Tables, Where
 from trader_pipeline.schema.tables import BACKTEST_STEPS, KLINES, REGIME_WINDOWS
+from trader_pipeline.store import reference
 
 PATH = "/backtests"
 _RECENT = 20
 _KEPT = 64
 _TILES = (
-    ("return_vs_hodl_pct", "book over HODL", "+.2f", " %"), ("return_pct", "return of the book", "+.2f", " %"),
+    ("pnl_vs_hodl_pct", "against HODL, % of start", "+.2f", " %"), ("return_pct", "return of the book", "+.2f", " %"),
     ("hodl_return_pct", "return of HODL", "+.2f", " %"), ("max_drawdown_pct", "drawdown of the book", ".2f", " %"),
     ("hodl_max_drawdown_pct", "drawdown of HODL", ".2f", " %"), ("sharpe_ratio", "Sharpe ratio", ".2f", ""),
     ("trades", "chains sold", ",.0f", ""), ("hit_rate", "chains ahead of HODL", ".0%", ""),
@@ -35,16 +36,17 @@ _UNITS = {
     "max_drawdown_pct": "drawdown, %", "premium_coin": "premium, coin", "pnl_coin": "P&L, coin",
     "fees_coin": "fees, coin",
     "bid_price": "bid, coin", "premium_yield_pct": "premium, %", "ivrv_ratio": "IV/RV",
+    "iv": "IV, %",
     "pnl_vs_hodl_if_sold": "P&L minus HODL if sold, USD", "reward_if_sold": "P&L if sold, USD",
     "max_drawdown_pct_if_sold": "drawdown if sold, %", "strike": "strike, USD",
 }  # fmt: skip
 _FORMATS = {
     **dict.fromkeys(("pnl_vs_hodl", "reward", "pnl_vs_hodl_if_sold", "reward_if_sold"), "+,.2f"),
-    **dict.fromkeys(("delta", "score", "best_score", "iv", "ivrv_ratio", "max_drawdown_pct"), ".2f"),
+    **dict.fromkeys(("delta", "score", "best_score", "ivrv_ratio", "max_drawdown_pct"), ".2f"),
     **dict.fromkeys(("premium_coin", "pnl_coin", "fees_coin", "bid_price"), ".4f"),
     **dict.fromkeys(("premium_yield_pct", "max_drawdown_pct_if_sold"), ".2f"),
     **dict.fromkeys(("spot", "strike"), ",.0f"),
-    "dte": ".1f",
+    "dte": ".1f", "iv": ".1f",
 }  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def show_result(state: State, context: Context, result: views.Result) -> Iterato
         parts.choice("style", "Show exit style", list(result.job.exit_styles), style, resets=inner),
         parts.choice("mode", "Show", [(m, words) for m, words in views.MODES.items()], mode, resets=inner),
     )
-    yield parts.section("Trades on the candles", _trades(context, result, mode, style))
+    yield parts.section("Trades on the candles", *_trades(context, result, mode, style))
     yield parts.section("Recent Steps", *_steps(state, result, style))
     if "step" in state:
         yield parts.section("One step", *_step(state, result, style))
@@ -69,6 +71,8 @@ def show_result(state: State, context: Context, result: views.Result) -> Iterato
 def _tiles(result: views.Result) -> Iterator[Any]:
     for style, figures in result.metrics.items():
         known = {n: value for n, value in figures.items() if value or n != "without_quotes"}
+        if {"return_pct", "hodl_return_pct"} <= figures.keys():  # the same figure as on the page Policies
+            known["pnl_vs_hodl_pct"] = figures["return_pct"] - figures["hodl_return_pct"]
         yield parts.heading(style, 3)
         yield parts.tiles(
             [(label, f"{known[n]:{spec}}{unit}", "") for n, label, spec, unit in _TILES if n in known]
@@ -79,22 +83,37 @@ def _tiles(result: views.Result) -> Iterator[Any]:
 def _equity(folder: Path) -> Any:
     """The chart of the book; kept, as a finished result never changes."""
     result = views.open_result(folder)
-    ends = "; ".join(f"{s}: {m['return_vs_hodl_pct']:+.2f} % over HODL" for s, m in result.metrics.items())
+    ends = "; ".join(f"{s} {m['return_vs_hodl_pct']:+.2f} %" for s, m in result.metrics.items())
     return parts.figure(
         views.book_figure(result),
         title="Ahead of HODL, under its peak, and value",
-        described=f"{ends}. Marked at every finest candle; a chain still open at the end is in the book at its mark.",
+        described=f"Value of the book over the value of the coins at the end: {ends}. Marked at every finest candle; a"
+        " chain still open at the end is in the book at its mark.",
         height=620,
     )
 
 
-def _trades(context: Context, result: views.Result, mode: str, style: str) -> Any:
+def _trades(context: Context, result: views.Result, mode: str, style: str) -> list[Any]:
     candles = context.tables.manifest(KLINES, (result.job.finest,))
     if candles is None:
-        return parts.empty(f"The candles of {result.job.finest} are not in this data folder any more.")
+        return [parts.empty(f"The candles of {result.job.finest} are not in this data folder any more.")]
+    if candles.simulated != result.job.simulated:
+        then, now = ("simulated", "real") if result.job.simulated else ("real", "simulated")
+        words = (
+            f"The run was made on {then} candles, and those of {result.job.finest} in this data folder are {now} now:"
+            " its trades are not drawn on them."
+        )
+        return [parts.empty(words)]
     dated = context.tables.manifest(REGIME_WINDOWS)
     version = (candles.content_hash, dated.content_hash if dated else "")
-    return _trades_chart(context.tables, result.folder, mode, style, version)
+    chart = _trades_chart(context.tables, result.folder, mode, style, version)
+    if candles.content_hash == result.job.parents.get(reference(KLINES, (result.job.finest,))):
+        return [chart]
+    words = (
+        f" The candles of {result.job.finest} changed since this run: the chart shows those of today, the trades those"
+        " of then. Run it again for both from the same candles."
+    )
+    return [html.Div([html.Strong("OTHER CANDLES"), words], className="banner", role="note"), chart]
 
 
 @lru_cache(maxsize=_KEPT)
@@ -103,11 +122,12 @@ def _trades_chart(tables: Tables, folder: Path, mode: str, style: str, version: 
     result, windows = views.open_result(folder), forms.closed_windows(tables.store)
     legs = result.legs[mode]
     number_of = int((legs["exit_style"] == style).sum())
+    sold = parts.counted(number_of, "call")
     few = f"; {views.MOST_CALLS:,} of them are drawn, evenly taken" if number_of > views.MOST_CALLS else ""
     return parts.figure(
         views.trades_on_candles(result, tables, windows, mode=mode, exit_style=style),
         title=f"Calls sold, {style}",
-        described=f"{number_of:,} calls sold, {views.MODES[mode]}{few}. A triangle marks the sale, a line the"
+        described=f"{sold} sold, {views.MODES[mode]}{few}. A triangle marks the sale, a line the"
         " strike until the exit; a cross expired, a circle was bought back. Shading is the regime, dated in hindsight.",
         height=460,
     )
@@ -124,10 +144,11 @@ def _steps(state: State, result: views.Result, style: str) -> Iterator[Any]:
     )  # fmt: skip
 
     def candidates(row: Mapping[str, Any]) -> str:
-        return href(PATH, state, step=f"{row['decision_time']:%Y-%m-%dT%H:%M}")
+        return href(PATH, state, step=f"{row['decision_time']:%Y-%m-%dT%H:%M}") + "#one-step"
 
+    many = parts.counted(total, "decision")
     yield parts.data_table(
-        frame, caption=f"{total:,} decisions, each by itself, the latest first; a time leads to its candidates",
+        frame, caption=f"{many}, each by itself, the latest first; a time leads to its candidates",
         state=state, path=PATH, page=page, pages=pages, prefix="steps-", titles=_UNITS, formats=_FORMATS,
         links={"decision_time": candidates},
     )  # fmt: skip
@@ -148,14 +169,15 @@ def _step(state: State, result: views.Result, style: str) -> Iterator[Any]:
     if candidates.empty:
         yield parts.note("No candidate was offered.")
         return
+    many = parts.counted(len(candidates), "candidate")
     yield parts.data_table(
-        candidates, caption=f"{len(candidates)} candidates under {style}, the best outcome in hindsight first",
-        titles=_UNITS, formats=_FORMATS,
+        candidates.assign(iv=100 * candidates["iv"]), titles=_UNITS, formats=_FORMATS,
+        caption=f"{many} under {style}, the best outcome in hindsight first",
     )  # fmt: skip
     yield parts.note(
         "chosen is 1 on the call that the teacher sold. What is “if sold” nobody knew at the decision."
     )
-    yield html.P(parts.link("Close this step", href(PATH, state, step=None)))
+    yield html.P(parts.link("Close this step", href(PATH, state, step=None) + "#recent-steps"))
 
 
 def _chains(state: State, result: views.Result, mode: str, style: str) -> Iterator[Any]:
@@ -166,8 +188,9 @@ def _chains(state: State, result: views.Result, mode: str, style: str) -> Iterat
         return
     pages = parts.page_count(len(own), _RECENT)
     page = min(number(state, "chains-page", 1), pages)
+    own = own[[*views.CHAIN_COLUMNS, *(name for name in own if name not in views.CHAIN_COLUMNS)]]
     yield parts.data_table(
         own.iloc[_RECENT * (page - 1) : _RECENT * page],
-        caption=f"{len(own):,} chains, {views.MODES[mode]}, the latest first",
+        caption=f"{parts.counted(len(own), 'chain')}, {views.MODES[mode]}, the latest first",
         state=state, path=PATH, page=page, pages=pages, prefix="chains-", titles=_UNITS, formats=_FORMATS,
     )  # fmt: skip

@@ -18,9 +18,9 @@ from trader_pipeline.backtest.chains import chains_frame
 from trader_pipeline.backtest.page.plots import equity_figure
 from trader_pipeline.backtest.page.trades_plot import trades_figure
 from trader_pipeline.dashboard.backtest_jobs import BOOK, EACH, FIGURES_FILE, BacktestJob, read_job
-from trader_pipeline.dashboard.figures import bar_step, thinned
+from trader_pipeline.dashboard.figures import CANDLES, bar_step, thinned
 from trader_pipeline.dashboard.tables import Tables, Where
-from trader_pipeline.dashboard.theme import NEUTRAL
+from trader_pipeline.dashboard.theme import PINK, RED, SHADE
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import (
     BACKTEST_LEGS,
@@ -33,13 +33,15 @@ from trader_pipeline.store import TableStore
 
 MODES = {BOOK: "one book in sequence", EACH: "every decision by itself"}
 STEP_COLUMNS = (
-    "decision_time", "spot", "action", "reason", "instrument", "delta", "dte", "score", "best_score", "candidates",
-    "pnl_vs_hodl", "max_drawdown_pct", "legs",
+    "decision_time", "action", "pnl_vs_hodl", "max_drawdown_pct", "score", "best_score", "instrument", "delta", "dte",
+    "spot", "candidates", "legs", "reason",
 )  # fmt: skip
 _CANDIDATE_COLUMNS = (
-    "instrument", "strike", "dte", "delta", "iv", "bid_price", "premium_yield_pct", "ivrv_ratio", "score", "chosen",
-    "sellable", "pnl_vs_hodl_if_sold", "reward_if_sold", "max_drawdown_pct_if_sold",
+    "instrument", "chosen", "pnl_vs_hodl_if_sold", "reward_if_sold", "max_drawdown_pct_if_sold", "score", "sellable",
+    "strike", "dte", "delta", "iv", "bid_price", "premium_yield_pct", "ivrv_ratio",
 )  # fmt: skip
+CHAIN_COLUMNS = ("decision_time", "instrument", "pnl_vs_hodl", "reward", "max_drawdown_pct", "exit_reason")
+"""The first ones of Recent Chains."""
 MOST_CALLS = 1_000
 """More calls than this cannot be told apart on the candles."""
 _MARGIN = pd.Timedelta(days=2)
@@ -160,12 +162,14 @@ def trades_on_candles(
     step = bar_step(end - start, Market.parse(result.job.market).step)
     bars = candles.candles(KLINES, (finest.key,), step=step, start=start, end=end)
     figure = trades_figure(bars, thinned(legs, MOST_CALLS), windows)
-    clear = "rgba(0,0,0,0)"
-    figure.update_traces(
-        selector={"type": "candlestick"}, showlegend=False,
-        increasing={"line": {"color": NEUTRAL}, "fillcolor": clear},
-        decreasing={"line": {"color": NEUTRAL}, "fillcolor": NEUTRAL},
-    )  # fmt: skip
+    figure.update_traces(CANDLES, selector={"type": "candlestick"}, showlegend=False)
+    ticks = [f"{value / 1000:,.10g}k" for value in figure.layout.yaxis.tickvals]
+    figure.update_yaxes(
+        hoverformat="$,.2f", ticktext=ticks
+    )  # else Plotly writes the ticks as it writes a hover
+    figure.update_shapes({"opacity": SHADE})
+    for line in ("line", "marker"):  # red is what fell, here
+        figure.update_traces({line: {"color": PINK}}, selector={line: {"color": RED}, "type": "scatter"})
     return figure
 
 

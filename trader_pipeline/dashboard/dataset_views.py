@@ -18,6 +18,7 @@ from trader_pipeline.dashboard.tables import PARTITION, Operator, Tables, Where
 from trader_pipeline.dashboard.theme import BLUE
 from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import CANDIDATE_DATASET, CHAIN_DATASET
+from trader_pipeline.store import Partition
 
 DATASETS = {table.name: table for table in (CANDIDATE_DATASET, CHAIN_DATASET)}
 ALL = "all"
@@ -33,6 +34,14 @@ _FIRST = {
     ),
 }  # fmt: skip
 """Columns that are always shown; the one whose distribution is looked at stands beside them."""
+LATER = frozenset(
+    (
+        "reward", "pnl_vs_hodl", "max_drawdown_pct", "sellable", "reward_if_sold", "pnl_vs_hodl_if_sold",
+        "max_drawdown_pct_if_sold", "regret_if_sold", "advantage_if_sold_pct", "label_end_time", "pnl_coin",
+        "fees_coin", "legs", "best_pnl_vs_hodl", "regret",
+    )
+)  # fmt: skip
+"""Columns that nobody knew at the decision: what came of it, or would have come of another choice."""
 OPERATORS: Mapping[str, tuple[str, Operator]] = {
     "eq": ("is", "="),
     "ne": ("is not", "!="),
@@ -106,7 +115,8 @@ def partition_rows(tables: Tables, table: Table) -> pd.DataFrame:
 
 def partition_balance(tables: Tables, table: Table, where: list[Where]) -> pd.DataFrame:
     """Share of SELL_CALL (%) by market and regime among the rows that fulfil `where`."""
-    rows = tables.groups(table, [PARTITION, "action"], {"rows": ("count", "*")}, where=where)
+    own = tables.partitions(table)
+    rows = tables.groups(table, [PARTITION, "action"], {"rows": ("count", "*")}, where=where, partitions=own)
     total = rows.groupby(PARTITION)["rows"].sum()
     sold = rows[rows["action"] == POSITIVE].set_index(PARTITION)["rows"].reindex(total.index, fill_value=0)
     share = 100 * sold / total
@@ -119,9 +129,10 @@ def _as_grid(values: Mapping[tuple[str, ...], float]) -> pd.DataFrame:
     return grid[sorted(grid, key=lambda regime: str(regime).split("_")[1:])]
 
 
-def balance(tables: Tables, table: Table, where: list[Where]) -> pd.DataFrame:
-    """`exit_style, action, rows, share_pct` (of the exit style's rows) among the rows that fulfil `where`."""
-    rows = tables.groups(table, ["exit_style", "action"], {"rows": ("count", "*")}, where=where)
+def balance(tables: Tables, table: Table, where: list[Where], own: list[Partition]) -> pd.DataFrame:
+    """`exit_style, action, rows, share_pct` (of the exit style's rows) among the rows of `own` that fulfil `where`."""
+    counted = {"rows": ("count", "*")}
+    rows = tables.groups(table, ["exit_style", "action"], counted, where=where, partitions=own)
     return rows.assign(share_pct=100 * rows["rows"] / rows.groupby("exit_style")["rows"].transform("sum"))
 
 

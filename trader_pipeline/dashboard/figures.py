@@ -12,12 +12,18 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from trader_pipeline.dashboard.theme import NEUTRAL, PINK, REGIMES, SERIES
+from trader_pipeline.dashboard.theme import FELL, NEUTRAL, PINK, REGIMES, ROSE, SERIES
 
-MOST_BARS = 2_000
-"""A view holds no more bars than this; a screen shows no more."""
+MOST_BARS = 1_000
+"""A view holds no more bars than this; a chart is some 1,100 pixels wide."""
 BARS = ("1h", "2h", "4h", "8h", "12h", "1D", "2D", "7D", "14D", "28D")
 _DASHES = ("solid", "dash", "dot", "dashdot")
+
+CANDLES = {
+    "increasing": {"line": {"color": ROSE, "width": 1}, "fillcolor": "rgba(0,0,0,0)"},
+    "decreasing": {"line": {"color": FELL, "width": 1}, "fillcolor": FELL},
+}
+"""The look of all candles: hollow and blue where they rose, filled and red where they fell."""
 
 
 def bar_step(span: pd.Timedelta, finest: pd.Timedelta) -> pd.Timedelta:
@@ -34,42 +40,65 @@ def moments(times: pd.Series) -> list[str]:
 
 
 def candles_figure(candles: pd.DataFrame, *, title: str = "USD per coin") -> go.Figure:
-    """Candles; hollow ones rose, filled ones fell, so that colour says nothing alone.
+    """Candles; hollow blue ones rose, filled red ones fell, so that colour says nothing alone.
 
     Args:
         candles: `open_time, open, high, low, close`.
     """
     prices = {name: candles[name].to_numpy() for name in ("open", "high", "low", "close")}
-    figure = go.Figure(
+    return go.Figure(
         go.Candlestick(
             x=moments(candles["open_time"]),
             **prices,
             name="candle",
             showlegend=False,
-            increasing={"line": {"color": NEUTRAL, "width": 1}, "fillcolor": "rgba(0,0,0,0)"},
-            decreasing={"line": {"color": NEUTRAL, "width": 1}, "fillcolor": NEUTRAL},
-        )
+            **CANDLES,
+        ),
+        layout={
+            "xaxis": {"rangeslider": {"visible": False}},
+            "yaxis": {"title": {"text": title}, "tickformat": "~s", "hoverformat": "$,.2f"},
+        },
     )
-    figure.update_yaxes(title_text=title, tickformat="~s")
-    figure.update_xaxes(rangeslider_visible=False)
-    return figure
+
+
+def add_volume(figure: go.Figure, candles: pd.DataFrame) -> None:
+    """Volume in coins as a low panel below the candles: one filled step line, for a bar a candle takes far longer."""
+    steps = go.Scatter(
+        x=moments(candles["open_time"]), y=candles["volume"].to_numpy(), yaxis="y2", name="volume", mode="lines",
+        line={"shape": "hv", "width": 1, "color": NEUTRAL}, fill="tozeroy", showlegend=False,
+        hovertemplate="%{y:,.0f} coins<extra>volume</extra>",
+    )  # fmt: skip
+    figure.add_trace(steps)
+    figure.update_layout(
+        yaxis={"domain": [0.2, 1]},
+        yaxis2={"domain": [0, 0.14], "tickformat": "~s", "nticks": 3, "rangemode": "tozero"},
+        xaxis={"anchor": "y2"},
+    )
 
 
 def add_windows(figure: go.Figure, windows: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> None:
     """Regime windows between two moments, shaded, with their labels at the top (REGIME_WINDOWS)."""
     shown = windows[(windows["end"] > start) & (windows["start"] < end)]
+    shapes, labels = [], []
     for label, first, last in zip(shown["label"], shown["start"], shown["end"], strict=True):
         colour, opacity = REGIMES[label]
         left, right = max(first, start), min(last, end)
-        figure.add_shape(
-            type="rect", x0=f"{left:%Y-%m-%d %H:%M}", x1=f"{right:%Y-%m-%d %H:%M}", y0=0, y1=1, yref="paper",
-            fillcolor=colour, opacity=opacity, line_width=0, layer="below",
+        shapes.append(
+            {
+                "type": "rect", "x0": f"{left:%Y-%m-%d %H:%M}", "x1": f"{right:%Y-%m-%d %H:%M}", "y0": 0, "y1": 1,
+                "yref": "paper", "fillcolor": colour, "opacity": opacity, "line": {"width": 0}, "layer": "below",
+            }
         )  # fmt: skip
         if (right - left) / (end - start) > 0.03:
-            figure.add_annotation(
-                x=f"{left + (right - left) / 2:%Y-%m-%d %H:%M}", y=1, yref="paper", yanchor="top",
-                text=escape(label), showarrow=False,
+            middle = left + (right - left) / 2
+            labels.append(
+                {
+                    "x": f"{middle:%Y-%m-%d %H:%M}", "y": 1, "yref": "paper", "yanchor": "top",
+                    "text": escape(label), "showarrow": False,
+                }
             )  # fmt: skip
+    # All at once: Plotly checks the whole list at each that is added.
+    figure.update_layout(shapes=shapes, annotations=labels)
 
 
 def add_gaps(figure: go.Figure, gaps: pd.DataFrame, level: float) -> None:
@@ -92,20 +121,24 @@ def add_gaps(figure: go.Figure, gaps: pd.DataFrame, level: float) -> None:
 
 
 def lines_figure(
-    lines: Mapping[str, tuple[pd.Series, pd.Series]], *, y_title: str, spec: str = ".3~f"
+    lines: Mapping[str, tuple[pd.Series, pd.Series]],
+    *,
+    y_title: str,
+    spec: str = ".3~f",
+    shape: str = "linear",
+    mode: str = "lines",
 ) -> go.Figure:
     """Curves over time by name, each as (times, values); told apart by colour and dash."""
-    figure = go.Figure()
+    traces = []
     for place, (name, (times, values)) in enumerate(lines.items()):
-        line = {"color": SERIES[place % len(SERIES)], "dash": _DASHES[place % len(_DASHES)], "width": 1.8}
-        figure.add_trace(
+        look = {"color": SERIES[place % len(SERIES)], "dash": _DASHES[place % len(_DASHES)], "width": 1.8}
+        traces.append(
             go.Scatter(
-                x=moments(times), y=values.to_numpy(), mode="lines", name=escape(name), line=line,
+                x=moments(times), y=values.to_numpy(), mode=mode, name=escape(name), line={**look, "shape": shape},
                 hovertemplate=f"%{{y:{spec}}}",
             )
         )  # fmt: skip
-    figure.update_yaxes(title_text=y_title, tickformat=spec)
-    return figure
+    return go.Figure(traces, layout={"yaxis": {"title": {"text": y_title}, "tickformat": spec}})
 
 
 def thinned(frame: pd.DataFrame, most: int = MOST_BARS) -> pd.DataFrame:

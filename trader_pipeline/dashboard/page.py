@@ -5,8 +5,9 @@ Belongs here: `Page`, `Context`, reading a state and writing links. Markup is in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -14,11 +15,13 @@ from urllib.parse import parse_qsl, urlencode
 import pandas as pd
 from dash import Dash
 
+from trader_pipeline.dashboard.hints import StartedWith
 from trader_pipeline.dashboard.tables import Tables
 from trader_pipeline.profile import Profile
 
 State = Mapping[str, str]
 """Query parameters of the URL. All that a reader chose on a page stands in them, so that a URL shows the same view."""
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Context:
     """MLflow's tracking address."""
     mlflow_ui: str = "http://127.0.0.1:5000"
     dagster_ui: str = "http://127.0.0.1:3000"
+    started: StartedWith = field(default_factory=StartedWith)
+    """For the commands that a page names: see `hints`."""
 
     @property
     def exports_dir(self) -> Path:
@@ -92,8 +97,9 @@ def number(state: State, name: str, default: int, *, minimum: int = 1, maximum: 
         BadChoiceError: no whole number, or one out of bounds.
     """
     text = state.get(name, str(default))
-    if not text.lstrip("-").isdecimal() or not minimum <= int(text) <= maximum:
-        raise BadChoiceError(f"{name} {text!r} is not a whole number from {minimum} to {maximum:,}")
+    if not _WHOLE.fullmatch(text) or not minimum <= int(text) <= maximum:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise BadChoiceError(f"{name} {shown!r} is not a whole number from {minimum} to {maximum:,}")
     return int(text)
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from trader_pipeline.dashboard.figures import candles_figure, lines_figure, moments
-from trader_pipeline.dashboard.theme import BLUE, GREEN, ORANGE, RED
+from trader_pipeline.dashboard.theme import GREEN, NEUTRAL, ORANGE, PINK
 from trader_pipeline.klines.ccxt_source import CcxtParams
 from trader_pipeline.klines.downloads import Downloads
 from trader_pipeline.paper.ticking.status import (
@@ -36,8 +36,8 @@ MOST_TRADES = 400
 """More trades than this are not drawn: the newest are."""
 _VERDICTS = {
     "GOOD": (GREEN, "circle"),
-    "OK": (BLUE, "square"),
-    "BAD": (RED, "x"),
+    "OK": (NEUTRAL, "square"),
+    "BAD": (PINK, "x"),
     "open": (ORANGE, "diamond"),
 }
 
@@ -162,8 +162,8 @@ def pnl_figure(trades: pd.DataFrame) -> go.Figure:
     kinds = closed["direction"] + " " + closed["exit_style"].fillna("")
     begin = closed["entry_ts"].min()
     lines = {str(kind).strip(): _added_up(own, begin) for kind, own in closed.groupby(kinds)}
-    figure = lines_figure(lines, y_title="P&L added up, %", spec="+.2f")
-    figure.update_traces(line_shape="hv", mode="lines+markers" if len(closed) < 60 else "lines")
+    mode = "lines+markers" if len(closed) < 60 else "lines"
+    figure = lines_figure(lines, y_title="P&L added up, %", spec="+.2f", shape="hv", mode=mode)
     figure.update_layout(showlegend=True)
     return figure
 
@@ -207,11 +207,9 @@ def _open_text(trade: Any) -> str:
     if trade is None:
         return "none"
     gain = "" if trade.unrealised_pct is None else f", {trade.unrealised_pct:+.2f} % so far"
-    far = (
-        ""
-        if trade.distance_to_strike_pct is None
-        else f", {trade.distance_to_strike_pct:+.1f} % below its strike"
-    )
+    distance = trade.distance_to_strike_pct
+    side = "" if distance is None else "below" if distance >= 0 else "above"
+    far = "" if distance is None else f", {abs(distance):.1f} % {side} its strike"
     return f"{trade.direction} {trade.symbol} since {trade.entry_ts:%Y-%m-%d %H:%M}{gain}{far}"
 
 

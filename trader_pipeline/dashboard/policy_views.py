@@ -12,28 +12,31 @@ import plotly.graph_objects as go
 
 from trader_pipeline.backtest.page.plots import BLUE, GREY, INK, ORANGE, base_figure
 from trader_pipeline.backtest.regimes import regime_names
-from trader_pipeline.evaluation.overview import comparisons
+from trader_pipeline.dashboard.theme import NEUTRAL
+from trader_pipeline.evaluation.overview import FEW_DECISIONS, comparisons
 
 MOST_BINS = 10
 FEWEST_IN_BIN = 5
 """A bin of fewer answers has no frequency worth drawing."""
 _MEAN = "mean_pnl_vs_hodl_pct"
+_LOW, _HIGH = f"{_MEAN}_low", f"{_MEAN}_high"
 
 
 def leaderboard(metrics: pd.DataFrame, *, exit_style: str, segment: str) -> pd.DataFrame:
     """Policies by their mean P&L against HODL on held-out steps, the best first; one below 0 loses to holding.
 
-    Columns `policy, mean_pnl_vs_hodl_pct` (% of the coin), `standing` ("ahead of HODL", "level with HODL", "behind
+    Columns `policy, mean_pnl_vs_hodl_pct` (% of the coin), `interval` of that mean and whether it is `tied` with HODL,
+    both in words and only where the table holds intervals, `standing` ("ahead of HODL", "level with HODL", "behind
     HODL": the sign of the mean, no test), `accuracy_pct, sold_pct` (% of steps), `steps`, and for the pairs
     that were compared `difference, low, high` (% of the coin: the evaluated policy minus this one, with its bootstrap
-    interval), `compared` in words.
+    interval), `compared` in words. The interval's ends are `mean_pnl_vs_hodl_pct_low` and `_high`.
 
     Args:
         metrics: table POLICY_METRICS.
         segment: `all` or an underlying; pairs are compared over all underlyings alone.
     """
     own = metrics[(metrics["segment"] == segment) & (metrics["exit_style"] == exit_style)]
-    wanted = ["accuracy", "share_sold", _MEAN]
+    wanted = ["accuracy", "share_sold", _MEAN, _LOW, _HIGH]
     held = own[own["metric"].isin(wanted)]
     if held.empty:
         return pd.DataFrame(columns=["policy", _MEAN, "standing", "accuracy_pct", "sold_pct", "steps"])
@@ -44,10 +47,31 @@ def leaderboard(metrics: pd.DataFrame, *, exit_style: str, segment: str) -> pd.D
         ),
         accuracy_pct=100 * rows["accuracy"],
         sold_pct=100 * rows["share_sold"],
-        steps=held.groupby("policy")["count"].first(),
+        steps=held[held["metric"] == _MEAN].groupby("policy")["count"].first(),
     ).reset_index()
-    rows = rows[["policy", _MEAN, "standing", "accuracy_pct", "sold_pct", "steps"]]
+    told = _with_intervals(rows)
+    rows = rows[["policy", _MEAN]].join(told).join(rows[["standing", "accuracy_pct", "sold_pct", "steps"]])
     return _with_pairs(rows, own).sort_values(_MEAN, ascending=False, kind="stable", ignore_index=True)
+
+
+def _with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
+    """`interval, tied` and its ends; no column where the metrics were made before intervals were."""
+    if rows[_LOW].isna().all():
+        return pd.DataFrame(index=rows.index)
+    sold = (rows["share_sold"] * rows["steps"]).round()
+    found = zip(rows[_LOW], rows[_HIGH], sold, strict=True)
+    told = [
+        ("–", "–") if pd.isna(low) else (f"{low:+.3f} .. {high:+.3f}", _tie(low, high, n))
+        for low, high, n in found
+    ]
+    return pd.DataFrame(told, columns=["interval", "tied"], index=rows.index).join(rows[[_LOW, _HIGH]])
+
+
+def _tie(low: float, high: float, sold: float) -> str:
+    """Whether holding the coins did as well, by the rule of `comparisons`: a policy differs from HODL where it sold."""
+    if low <= 0 <= high:
+        return "tied: 0 is in it"
+    return f"tied: only {sold:.0f} sales" if sold < FEW_DECISIONS else "not tied"
 
 
 def _with_pairs(rows: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
@@ -61,34 +85,54 @@ def _with_pairs(rows: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaderboard_figure(board: pd.DataFrame) -> go.Figure:
-    """Mean P&L against HODL, a bar a policy, the best on top; losing ones in another colour and with their sign.
+    """Mean P&L against HODL, a bar a policy with its interval, the best on top; losing ones in another colour.
 
     Args:
         board: as `leaderboard` makes it, not empty.
     """
     rows = board.iloc[::-1]
     values = rows[_MEAN].to_numpy()
-    figure = base_figure(x_title="mean P&L minus HODL, % of coin per decision")
+    lows, highs = (
+        rows[name].fillna(rows[_MEAN]).to_numpy() if name in rows else values for name in (_LOW, _HIGH)
+    )
+    figure = base_figure(x_title="mean P&L − HODL, % of coin")
+    bars = {
+        "color": np.where(values < 0, ORANGE, BLUE).tolist(),
+        "pattern": {"shape": np.where(values < 0, "/", "").tolist()},
+    }
+    intervals = {
+        "array": highs - values,
+        "arrayminus": values - lows,
+        "thickness": 1.5,
+        "width": 5,
+        "color": NEUTRAL,
+    }
+    names = rows["policy"].tolist()
+    hover = "%{y}: %{x:+.3f} % of coin, %{customdata[0]:+.3f} .. %{customdata[1]:+.3f}<extra></extra>"
     figure.add_trace(
         go.Bar(
-            x=values,
-            y=rows["policy"].tolist(),
-            orientation="h",
-            marker={
-                "color": np.where(values < 0, ORANGE, BLUE).tolist(),
-                "pattern": {"shape": np.where(values < 0, "/", "").tolist()},
-            },
-            text=[f"{value:+.3f}" for value in values],
-            textposition="outside",
-            cliponaxis=False,
-            hovertemplate="%{y}: %{x:+.3f} % of coin<extra></extra>",
+            x=values, y=names, orientation="h", marker=bars, customdata=np.column_stack([lows, highs]),
+            error_x=intervals if _LOW in rows else None,
+            hovertemplate=hover if _LOW in rows else "%{y}: %{x:+.3f} % of coin<extra></extra>",
         )
-    )
+    )  # fmt: skip
+    figure.add_trace(_figures_beside(values, lows, highs, names))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
-    room = 0.15 * max(float(np.ptp(np.append(values, 0.0))), 1e-9)
-    figure.update_xaxes(range=[min(values.min(), 0) - room, max(values.max(), 0) + room])
-    figure.update_layout(hovermode="closest")
+    ends = np.concatenate([lows, highs, [0.0]])
+    room = 0.2 * max(float(np.ptp(ends)), 1e-9)
+    figure.update_xaxes(range=[ends.min() - room, ends.max() + room])
+    figure.update_layout(hovermode="closest", showlegend=False)
     return figure
+
+
+def _figures_beside(values: np.ndarray, lows: np.ndarray, highs: np.ndarray, names: list[str]) -> go.Scatter:
+    """Each mean with its sign, where its bar and its interval end."""
+    below = values < 0
+    return go.Scatter(
+        x=np.where(below, np.minimum(lows, values), np.maximum(highs, values)), y=names, mode="text",
+        text=[f" {value:+.3f} " for value in values], hoverinfo="skip", cliponaxis=False,
+        textposition=np.where(below, "middle left", "middle right").tolist(),
+    )  # fmt: skip
 
 
 def regime_table(decisions: pd.DataFrame, spots: pd.DataFrame, windows: pd.DataFrame) -> pd.DataFrame:
@@ -136,24 +180,6 @@ def calibration(decisions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["policy", "probability", "frequency", "low", "high", "answers"])
 
 
-def calibration_errors(bins: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
-    """`policy, answers, brier, ece`: mean squared error of the probabilities, and the bins' mean distance from them."""
-    rows = []
-    for policy, own in bins.groupby("policy"):
-        scored = decisions[decisions["policy"] == policy].dropna(subset=["answer_log_probability"])
-        probability = np.exp(scored["answer_log_probability"].to_numpy())
-        distance = (own["probability"] - own["frequency"]).abs()
-        rows.append(
-            (
-                policy,
-                len(scored),
-                float(np.mean((probability - scored["correct"].to_numpy()) ** 2)),
-                float(np.average(distance, weights=own["answers"])),
-            )
-        )
-    return pd.DataFrame(rows, columns=["policy", "answers", "brier", "ece"])
-
-
 def calibration_figure(bins: pd.DataFrame) -> go.Figure:
     """Frequency over probability with intervals; on the dashed line a probability is what it says."""
     figure = base_figure(
@@ -164,7 +190,7 @@ def calibration_figure(bins: pd.DataFrame) -> go.Figure:
             x=[0, 1],
             y=[0, 1],
             mode="lines",
-            name="calibrated",
+            name="as often as it says",
             line={"color": GREY, "dash": "dash"},
             hoverinfo="skip",
         )

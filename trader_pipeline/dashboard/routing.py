@@ -13,6 +13,9 @@ from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 from dash.development.base_component import Component
 
 from trader_pipeline.dashboard import parts
+from trader_pipeline.dashboard.damage import DamagedTableError
+from trader_pipeline.dashboard.damage_views import what_to_do
+from trader_pipeline.dashboard.hints import run_command
 from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, read_state
 from trader_pipeline.store import MissingTableError
 
@@ -50,7 +53,9 @@ def _content(page: Page, search: str | None, context: Context) -> list[Any]:
         content = page.layout(read_state(search), context)
         return list(content) if isinstance(content, list | tuple) else [content]
     except MissingTableError as error:
-        return [parts.empty(f"{error}.", f"trader-pipeline run --profile {context.profile.name}")]
+        return [parts.empty(f"{error}.", run_command(context))]
+    except DamagedTableError as error:
+        return [parts.problem(error), what_to_do(context)]
     except BadChoiceError as error:
         return [parts.problem(error), html.P(parts.link("Show the page without choices", page.path))]
     except Exception as error:  # noqa: BLE001 - a page that fails must say so on the page, whatever failed
@@ -63,9 +68,7 @@ def _content(page: Page, search: str | None, context: Context) -> list[Any]:
 def navigation(pages: Sequence[Page], path: str) -> Component:
     """Links to all pages, the present one marked."""
     items = [
-        html.Li(parts.link(p.title, p.path), className="here" if p.path == path else None)
-        for p in pages
-        if p.path != "/"
+        html.Li(parts.link(p.title, p.path), className="here" if p.path == path else None) for p in pages
     ]
     return html.Ul(items)
 

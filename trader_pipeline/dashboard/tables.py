@@ -12,21 +12,20 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
 import pandas as pd
-import pyarrow as pa
 
+from trader_pipeline.dashboard.damage import DamagedTableError, read_manifest
+from trader_pipeline.dashboard.duck import connected, in_utc
+from trader_pipeline.dashboard.kept_frames import KeptFrames
 from trader_pipeline.schema import Table
 from trader_pipeline.store import Manifest, MissingTableError, Partition, TableStore, reference
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in", "contains", "is null", "is not null"]
 PARTITION = "partition"
 """A column that every table has here: the partition's name, `BTC_1h/bull_20201001_20210414`."""
-_KEPT = 256
 _AGGREGATES = ("count", "sum", "avg", "min", "max", "median", "stddev")
 
 
@@ -40,26 +39,30 @@ class Where:
 
 
 class Tables:
-    """Reads tables of a local data folder. A result is kept until a file of its table changes."""
+    """Reads tables of a local data folder. A small result is kept until a file of its table changes."""
 
     def __init__(self, store: TableStore) -> None:
         self.store = store
-        self._connection = _connect()
-        self._kept = lru_cache(maxsize=_KEPT)(self._run)
+        self._connection = connected()
+        self.kept = KeptFrames()
         self._manifests: dict[str, tuple[tuple[int, int, int], Manifest]] = {}
         self._lock = threading.Lock()
         atexit.register(_close, weakref.ref(self))
 
     def exists(self, table: Table) -> bool:
-        """Whether any partition of it has been built."""
+        """Whether any partition of it has been built; its file may be damaged."""
         return next(iter(self.store.partitions(table)), None) is not None
 
     def partitions(self, table: Table) -> list[Partition]:
-        """Its partitions on disk, sorted."""
-        return list(self.store.partitions(table))
+        """Its partitions that can be read, sorted."""
+        return list(self.manifests(table))
 
     def manifest(self, table: Table, partition: Sequence[str] = ()) -> Manifest | None:
-        """The partition's manifest; None where it has not been built."""
+        """The partition's manifest; None where it has not been built.
+
+        Raises:
+            DamagedTableError: its file is no such partition.
+        """
         path = self.store.path(table, partition)
         try:
             state = Path(path).stat()
@@ -69,7 +72,7 @@ class Tables:
         with self._lock:
             known = self._manifests.get(path)
         if known is None or known[0] != stamp:
-            read = self.store.manifest(table, partition)
+            read = read_manifest(self.store, table, partition)
             if read is None:
                 return None
             known = (stamp, read)
@@ -78,17 +81,41 @@ class Tables:
         return known[1]
 
     def manifests(self, table: Table) -> dict[Partition, Manifest]:
-        """The manifests of all its partitions: rows, content hash, parents, simulated or real."""
-        found = {p: self.manifest(table, p) for p in self.store.partitions(table)}
-        return {p: m for p, m in found.items() if m is not None}
+        """The manifests of all partitions that can be read: rows, content hash, parents, simulated or real."""
+        return self._survey(table)[0]
+
+    def damaged(self, table: Table) -> dict[Partition, DamagedTableError]:
+        """What lies among its partitions and cannot be read as one."""
+        return self._survey(table)[1]
+
+    def _survey(self, table: Table) -> tuple[dict[Partition, Manifest], dict[Partition, DamagedTableError]]:
+        found: dict[Partition, Manifest] = {}
+        damaged: dict[Partition, DamagedTableError] = {}
+        for partition in self.store.partitions(table):
+            try:
+                manifest = self.manifest(table, partition)
+            except DamagedTableError as error:
+                damaged[partition] = error
+            else:
+                found |= {} if manifest is None else {partition: manifest}
+        return found, damaged
+
+    def _chosen(self, table: Table, partitions: Sequence[Partition] | None) -> dict[Partition, Manifest]:
+        """The manifests of some partitions, or of all; a damaged one among them is an error, not left out."""
+        if partitions is None:
+            found, damaged = self._survey(table)
+            for error in damaged.values():
+                raise error
+            return found
+        named = {p: self.manifest(table, p) for p in partitions}
+        return {p: m for p, m in named.items() if m is not None}
 
     def count(
         self, table: Table, where: Sequence[Where] = (), *, partitions: Sequence[Partition] | None = None
     ) -> int:
         """Number of rows that fulfil all conditions."""
         if not where:
-            held = self.manifests(table)
-            return sum(held[p].rows for p in (held if partitions is None else partitions) if p in held)
+            return sum(m.rows for m in self._chosen(table, partitions).values())
         condition, values = _where(table, where)
         frame = self._query(table, f"SELECT count(*) AS n FROM rows {condition}", values, partitions)
         return int(frame["n"].iloc[0])
@@ -112,6 +139,7 @@ class Tables:
 
         Raises:
             MissingTableError: no partition has been built.
+            DamagedTableError: one of them cannot be read; name the others in `partitions` to go without.
             ValueError: a column that the table has not.
         """
         names = ", ".join(_name(table, c) for c in columns or table.column_names)
@@ -149,22 +177,14 @@ class Tables:
         self,
         table: Table,
         column: str,
+        span: tuple[float, float],
         *,
         bins: int = 40,
         where: Sequence[Where] = (),
         partitions: Sequence[Partition] | None = None,
     ) -> pd.DataFrame:
-        """`low, high, rows` of equally wide bins over a number's range; empty where the column holds none."""
-        span = self.groups(
-            table,
-            (),
-            {"low": ("min", column), "high": ("max", column)},
-            where=where,
-            partitions=partitions,
-        ).iloc[0]
-        if pd.isna(span["low"]):
-            return pd.DataFrame({"low": [], "high": [], "rows": []})
-        low, high = float(span["low"]), float(span["high"])
+        """`low, high, rows` of equally wide bins from the least to the largest value, which are `span`."""
+        low, high = float(span[0]), float(span[1])
         bins = bins if high > low else 1
         width = (high - low) / bins if high > low else 1.0
         condition, values = _where(table, [*where, Where(column, "is not null")])
@@ -202,14 +222,14 @@ class Tables:
     def _query(
         self, table: Table, sql: str, values: Sequence[Any], partitions: Sequence[Partition] | None
     ) -> pd.DataFrame:
-        held = self.manifests(table)
-        chosen = [p for p in (held if partitions is None else partitions) if p in held]
+        chosen = self._chosen(table, partitions)
         if not chosen:
             wanted = reference(table, () if partitions is None or not partitions else partitions[0])
             raise MissingTableError(f"{wanted} has not been built in {self.store.root}")
-        version = tuple((self.store.path(table, p), held[p].content_hash) for p in chosen)
+        version = tuple((self.store.path(table, p), m.content_hash) for p, m in chosen.items())
         base = f"{self.store.root}/{table.stage}/{table.name}/"
-        return self._kept(sql, tuple(_hashable(v) for v in values), version, base).copy()
+        asked = (sql, tuple(_hashable(v) for v in values), version, base)
+        return self.kept.get(asked, lambda: self._run(*asked))
 
     def _run(
         self, sql: str, values: tuple[Any, ...], version: tuple[tuple[str, str], ...], base: str
@@ -223,7 +243,7 @@ class Tables:
         lead = (len(base) + 1, len(base) + len(".parquet"), files)
         with self._connection.cursor() as cursor:
             bound = [list(v) if isinstance(v, tuple) else v for v in (*lead, *values)]
-            return _utc(cursor.sql(view + sql, params=bound).to_arrow_table()).to_pandas()
+            return in_utc(cursor.sql(view + sql, params=bound).to_arrow_table()).to_pandas()
 
 
 def _close(tables: weakref.ref[Tables]) -> None:
@@ -231,20 +251,6 @@ def _close(tables: weakref.ref[Tables]) -> None:
     if (held := tables()) is not None:
         held._connection.close()
         del held._connection
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config={"threads": 2, "autoinstall_known_extensions": False})
-    connection.execute("SET TimeZone='UTC'")
-    return connection
-
-
-def _utc(table: pa.Table) -> pa.Table:
-    """DuckDB names the zone Etc/UTC, which pandas takes for another one than UTC."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            table = table.set_column(place, field.name, table.column(place).cast(pa.timestamp("us", "UTC")))
-    return table
 
 
 def _hashable(value: Any) -> Any:

@@ -7,7 +7,9 @@ Colours are Okabe and Ito's, as in the report, told apart by most colour-blind r
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -15,12 +17,17 @@ from trader_pipeline.backtest.page.plots import BLUE, GREEN, GREY, INK, ORANGE, 
 
 SKY, PINK = "#56b4e9", "#cc79a7"
 NEUTRAL = "#7d8796"
-"""For what is neither good nor bad: candles, HODL. At least 3:1 on both themes' cards."""
+"""For what is neither good nor bad: volume, HODL. At least 3:1 on both themes' cards."""
+ROSE, FELL = "#1a85c4", RED
+"""Candles: blue and vermilion, told apart by most colour-blind readers. At least 3:1 on both themes' cards."""
 SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, RED)
-REGIMES = {"bull": (BLUE, 0.16), "chop": (GREY, 0.16), "dump": (ORANGE, 0.22)}
+SHADE = 0.1
+"""Opacity of a regime: candles stand off from it in either theme."""
+REGIMES = {"bull": (BLUE, SHADE), "chop": (GREY, SHADE), "dump": (ORANGE, SHADE)}
 
 __all__ = [
     "BLUE",
+    "FELL",
     "GREEN",
     "GREY",
     "INK",
@@ -29,7 +36,9 @@ __all__ = [
     "PINK",
     "RED",
     "REGIMES",
+    "ROSE",
     "SERIES",
+    "SHADE",
     "SKY",
     "adapted",
 ]
@@ -47,54 +56,81 @@ _LEGEND = {
 
 
 @cache
-def template() -> go.layout.Template:
+def template() -> dict[str, Any]:
     """What every figure starts from."""
     axis = {
         "gridcolor": NEUTRAL,
         "linecolor": NEUTRAL,
         "showline": True,
         "zeroline": False,
-        "automargin": True,
     }
-    return go.layout.Template(
-        layout={
+    return {
+        "layout": {
             "colorway": SERIES,
             "paper_bgcolor": _CLEAR,
             "plot_bgcolor": _CLEAR,
             "font": {"family": "system-ui, sans-serif", "size": 12, "color": NEUTRAL},
-            "margin": {"l": 56, "r": 12, "t": 30, "b": 36},
             "legend": _LEGEND,
             "hovermode": "x unified",
             "xaxis": axis,
             "yaxis": axis,
         }
-    )
+    }
 
 
-def adapted(figure: go.Figure) -> go.Figure:
-    """A copy without colours of its own for paper, text and axes; dark ink in marks becomes neutral.
+def adapted(figure: go.Figure) -> dict[str, Any]:
+    """The figure as a mapping, without colours of its own for paper, text and axes; dark ink in marks becomes neutral.
 
-    So figures that a stage draws for a white page (`backtest.page`, `evaluation.report`) can be shown here.
+    So figures that a stage draws for a white page (`backtest.page`, `evaluation.report`) can be shown here. A mapping,
+    because another `go.Figure` would check every value again, which takes longer than all else of a page.
     """
-    figure = go.Figure(figure)
-    figure.update_layout(
-        template=template(),
-        paper_bgcolor=_CLEAR,
-        plot_bgcolor=_CLEAR,
-        font_color=NEUTRAL,
-        hoverlabel=None,
-        legend_bgcolor=_CLEAR,
-        dragmode=figure.layout.dragmode or "zoom",
-    )
-    plain = {"gridcolor": None, "linecolor": None}
-    figure.update_xaxes(**plain)
-    figure.update_yaxes(**plain)
-    for trace in figure.data:
-        for part in ("line", "marker"):
-            colour = getattr(getattr(trace, part, None), "color", None)
-            if isinstance(colour, str) and colour.lower() == INK:
-                trace[part].color = NEUTRAL
-    for shape in figure.layout.shapes:
-        if shape.line.color == INK:
-            shape.line.color = NEUTRAL
-    return figure
+    plain: dict[str, Any] = figure.to_plotly_json()
+    layout = plain.setdefault("layout", {})
+    layout.update(template=template(), paper_bgcolor=_CLEAR, plot_bgcolor=_CLEAR)
+    layout["font"] = {**layout.get("font", {}), "color": NEUTRAL}
+    layout["legend"] = _LEGEND
+    layout.setdefault("dragmode", "zoom")
+    layout.pop("hoverlabel", None)
+    _make_room(plain)
+    marks = [trace.get(part, {}) for trace in plain.get("data", []) for part in ("line", "marker")]
+    for mark in [*marks, *(shape.get("line", {}) for shape in layout.get("shapes", []))]:
+        colour = mark.get("color")
+        if isinstance(colour, str) and colour.lower() == INK:
+            mark["color"] = NEUTRAL
+    return plain
+
+
+def _make_room(figure: dict[str, Any]) -> None:
+    """Fixed margins that fit ticks and titles; only around words as ticks Plotly measures them, for it draws twice."""
+    layout = figure["layout"]
+    axes = {name: axis for name, axis in layout.items() if name.startswith(("xaxis", "yaxis"))}
+    worded = {
+        f"{letter}axis{trace.get(f'{letter}axis', letter)[1:]}"
+        for trace in figure.get("data", [])
+        for letter in "xy"
+        if _are_words(trace.get(letter))
+    }
+    for name in axes.keys() | worded:
+        axis = layout.setdefault(name, {})
+        axis.update(automargin=name in worded)
+        if name[0] == "x" and "title" in axis:
+            axis["title"] = {**axis["title"], "standoff": 8}
+        axis.pop("gridcolor", None)
+        axis.pop("linecolor", None)
+    titled = {name[0] for name, axis in axes.items() if axis.get("title", {}).get("text")}
+    bottom, left = (54 if "x" in titled else 36), (64 if "y" in titled else 48)
+    layout["margin"] = {"l": left, "r": 16, "t": 12 + 19 * _legend_rows(figure), "b": bottom}
+
+
+def _legend_rows(figure: dict[str, Any]) -> int:
+    """Entries of a group stand below each other."""
+    named = [t for t in figure.get("data", []) if t.get("showlegend", True) and t.get("legendgroup")]
+    return max(Counter(trace["legendgroup"] for trace in named).values(), default=1)
+
+
+def _are_words(values: Any) -> bool:
+    """Whether an axis of these values shows names; a time begins with a digit."""
+    if not isinstance(values, list | tuple):
+        return False
+    first = next((value for value in values if value is not None), None)
+    return isinstance(first, str) and not first[:1].isdigit()

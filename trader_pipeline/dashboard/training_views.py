@@ -212,7 +212,9 @@ def forgetting_figure(table: pd.DataFrame) -> go.Figure:
     )  # fmt: skip
     budget = float(rows["budget_pct"].iloc[0])
     line = {"color": RED, "width": 1.6, "dash": "dash"}
-    figure.add_vline(x=budget, line=line, annotation_text=f"budget {budget:+g} %")
+    figure.add_vline(
+        x=budget, line=line, annotation_text=f"budget {budget:+g} %", annotation_position="top left"
+    )
     ends = [0.0, budget, rows["change_low_pct"].min(), rows["change_high_pct"].max()]
     pad = 0.15 * (max(ends) - min(ends))
     figure.update_xaxes(title_text="change of the loss, %", range=[min(ends) - pad, max(ends) + pad])

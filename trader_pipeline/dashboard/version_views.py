@@ -5,21 +5,24 @@ Belongs here: frames and trees from manifests. Markup is the page's (`pages.line
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from trader_pipeline import __version__
+from trader_pipeline.dashboard.damage import DamagedTableError, read_manifest
 from trader_pipeline.dashboard.page import Context
 from trader_pipeline.dashboard.tables import Tables
 from trader_pipeline.lineage import Node
+from trader_pipeline.lineage.node import OTHER_SETTINGS
 from trader_pipeline.lineage.tables import TABLE_BY_NAME, Ref, table_node, table_parents
 from trader_pipeline.schema import Table
 from trader_pipeline.store import Manifest, Partition, TableStore, reference
 
 _MOST_ALIKE = 1
+"""More partitions than this beside the first are told in one line."""
 
 
 def settings_now(context: Context) -> dict[str, str]:
@@ -32,7 +35,11 @@ def parents_frame(manifest: Manifest, context: Context) -> pd.DataFrame:
     settings = settings_now(context)
     rows = []
     for name, digest in manifest.parents.items():
-        now = _hash_now(name, settings, context.tables)
+        try:
+            now = _hash_now(name, settings, context.tables)
+        except DamagedTableError:
+            rows.append({"parent": name, "state": "damaged", "then": digest[:12], "now": "–"})
+            continue
         unknown = name.startswith("source/") or (now is None and name.startswith("settings/"))
         missing = "not checked" if unknown else "missing"
         state = missing if now is None else "current" if now == digest else "changed since"
@@ -53,48 +60,105 @@ def _hash_now(name: str, settings: dict[str, str], tables: Tables) -> str | None
     return None if manifest is None else manifest.content_hash
 
 
-def table_tree(table: Table, partition: Partition, context: Context) -> Node:
-    """The table's partition and all tables behind it, each with its parents where it first appears.
+class _Manifests(TableStore):
+    """The store as `table_node` reads it: each manifest is read once, and a damaged file counts as none."""
 
-    Of many partitions of one table that are all current, the first stands for the others.
-    """
-    settings = settings_now(context)
+    def __init__(self, tables: Tables) -> None:
+        self.filesystem, self.root, self._tables = tables.store.filesystem, tables.store.root, tables
+
+    def manifest(self, table: Table, partition: Sequence[str] = ()) -> Manifest | None:
+        try:
+            return self._tables.manifest(table, partition)
+        except DamagedTableError:
+            return None
+
+    def damage(self, ref: Ref) -> str:
+        try:
+            self._tables.manifest(ref.table, ref.partition)
+        except DamagedTableError as error:
+            return f"(damaged: {error})"
+        return ""
+
+
+def table_tree(table: Table, partition: Partition, context: Context) -> Node:
+    """The table's partition and all tables behind it, each with its parents where it first appears."""
+    settings, store = settings_now(context), _Manifests(context.tables)
     told: set[str] = set()
 
     def grow(ref: Ref) -> Node:
-        node, manifest = table_node(context.tables.store, ref, settings=settings)
+        node, manifest = table_node(store, ref, settings=settings)
         if manifest is None:
-            return node
+            return replace(node, note=store.damage(ref) or node.note)
         if ref.name in told:
             return replace(node, facts={}, shown_above=True)
         told.add(ref.name)
-        return node.with_parents(*_few(table_parents(manifest), context.tables, grow))
+        return node.with_parents(*map(grow, table_parents(manifest)))
 
-    root = grow(Ref(table, partition))
-    return replace(root, state=None)
+    return replace(grow(Ref(table, partition)), state=None)
 
 
-def _few(refs: list[Ref], tables: Tables, grow: Callable[[Ref], Node]) -> Iterator[Node]:
-    current = [r for r in refs if (m := tables.manifest(r.table, r.partition)) and m.content_hash == r.digest]
-    yield from (grow(r) for r in refs if r not in current)
-    for table in dict.fromkeys(r.table for r in current):
-        own = [r for r in current if r.table is table]
-        yield grow(own[0])
-        rest = own[1:]
-        if len(rest) > _MOST_ALIKE:
-            yield Node(f"{len(rest)} other partitions of {table.name}", state="current")
-        else:
-            yield from map(grow, rest)
+def folded(tree: Node) -> Node:
+    """The tree with fewer branches: of many partitions of a table, the first stands for the others.
+
+    Only for those that are current with all that is behind them: what changed keeps its own branch.
+    """
+    whole: dict[str, bool] = {}
+    _survey(tree, whole)
+    return _fold(tree, whole)
+
+
+def _survey(node: Node, whole: dict[str, bool]) -> None:
+    """Notes of each node whether all that is behind it is current."""
+    if node.shown_above:
+        return
+    for parent in node.made_from:
+        _survey(parent, whole)
+    whole[node.name] = all(_is_whole(parent, whole) for parent in node.made_from)
+
+
+def _is_whole(node: Node, whole: dict[str, bool]) -> bool:
+    return node.state == "current" and whole.get(node.name, False)
+
+
+def _fold(node: Node, whole: dict[str, bool]) -> Node:
+    alike: dict[str, list[Node]] = {}
+    for parent in node.made_from:
+        if _is_whole(parent, whole):
+            alike.setdefault(parent.name.partition("/")[0], []).append(parent)
+    hidden = [p for own in alike.values() if len(own) > 1 + _MOST_ALIKE for p in own[1:]]
+    kept = [_fold(p, whole) for p in node.made_from if not any(p is h for h in hidden)]
+    rest = [_others(table, own[1:]) for table, own in alike.items() if len(own) > 1 + _MOST_ALIKE]
+    return replace(node, made_from=(*kept, *rest))
+
+
+def _others(table: str, nodes: list[Node]) -> Node:
+    """A line for partitions that are not shown."""
+    settings = {
+        str(n.facts[OTHER_SETTINGS]) for node in nodes for n in node.walk() if OTHER_SETTINGS in n.facts
+    }
+    return Node(
+        f"{len(nodes)} other partitions of {table}",
+        state="current",
+        note="with all that is behind them",
+        facts={OTHER_SETTINGS: ", ".join(sorted(settings))} if settings else {},
+        simulated=any(node.simulated for node in nodes),
+    )
 
 
 def other_folders(context: Context) -> list[str]:
     """Names of the data folders beside the one shown: other profiles, copies of an earlier run."""
-    beside = context.data_root.parent
-    return [
-        p.name
-        for p in sorted(beside.iterdir() if beside.is_dir() else [])
-        if p != context.data_root and (p / "klines" / "klines").is_dir()
-    ]
+    try:
+        beside = sorted(context.data_root.parent.iterdir())
+    except OSError:
+        return []
+    return [p.name for p in beside if p != context.data_root and _holds_candles(p)]
+
+
+def _holds_candles(folder: Path) -> bool:
+    try:
+        return (folder / "klines" / "klines").is_dir()
+    except OSError:  # a folder of another user
+        return False
 
 
 def compare_versions(
@@ -103,8 +167,11 @@ def compare_versions(
     """`what, here, there` of all that differs between two versions' manifests, and a sentence.
 
     The frame is None where the other folder does not hold the table, or both are the same.
+
+    Raises:
+        DamagedTableError: the other folder's file cannot be read.
     """
-    other = TableStore(str(other_root)).manifest(table, partition)
+    other = read_manifest(TableStore(str(other_root)), table, partition)
     name = reference(table, partition)
     if other is None:
         return None, f"{other_root.name} does not hold {name}."

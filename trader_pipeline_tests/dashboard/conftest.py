@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pandas as pd
 import pytest
 from werkzeug.serving import make_server
 
+from trader_pipeline.agents.asking import AgentReply
 from trader_pipeline.dashboard.app import create_app
 from trader_pipeline.dashboard.page import Context
 from trader_pipeline.dashboard.tables import Tables
+from trader_pipeline.defs.resources import PipelineResource
+from trader_pipeline.defs.run import run_all
 from trader_pipeline.klines import SampleParams, simulate_klines
 from trader_pipeline.klines.gaps import build_kline_gaps
 from trader_pipeline.profile import Profile
@@ -24,6 +28,9 @@ from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, REGIME_WINDOWS, WINDOW_KLINES
 from trader_pipeline.settings import load_profile
 from trader_pipeline.store import TableStore
+from trader_pipeline_tests.agents.scripted import reply
+from trader_pipeline_tests.dashboard.pages_data import write_agent_run
+from trader_pipeline_tests.defs.conftest import OVERRIDES
 
 MARKET = ("BTC_1h",)
 REGIME = "bull_20210301_20210430"
@@ -77,9 +84,30 @@ def empty_context(tmp_path: Path, profile: Profile) -> Context:
 
 
 @pytest.fixture(scope="session")
-def dashboard_address(small_run: Path, profile: Profile) -> Iterator[str]:
-    """A running dashboard, over the folder named by TRADER_PIPELINE_DASHBOARD_DATA (a whole run's) or the small one."""
-    root = os.environ.get("TRADER_PIPELINE_DASHBOARD_DATA", str(small_run))
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a finished run, from simulated candles to the report, and of an agent beside it."""
+    if named := os.environ.get("TRADER_PIPELINE_DASHBOARD_DATA"):
+        return Path(named)
+    root = tmp_path_factory.mktemp("whole") / "tiny"
+    pipeline = PipelineResource(
+        profile_name="tiny", data_root=str(root), overrides=[*OVERRIDES, "markets=[BTC_1h]"]
+    )
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow' / 'mlflow.db'}")
+        patch.delenv("TRAINING_DATA_DIR", raising=False)
+        run_all(pipeline, instance)
+    replies = [
+        reply("buy", 6_000.0, "It rises."), reply("hold", 0.0, "Wait."), AgentReply(fault="timeout", attempts=3),
+        reply("sell", 0.05, "It fell."),
+    ]  # fmt: skip
+    write_agent_run(root, replies)
+    return root
+
+
+@pytest.fixture(scope="session")
+def dashboard_address(whole_run: Path, profile: Profile) -> Iterator[str]:
+    """A running dashboard over a whole run: TRADER_PIPELINE_DASHBOARD_DATA names its folder, else one is made."""
+    root = str(whole_run)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", 0, create_app(profile, data_root=root).server, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

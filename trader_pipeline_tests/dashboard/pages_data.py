@@ -24,6 +24,7 @@ from trader_pipeline.schema.tables import (
 )
 from trader_pipeline.store import TableStore
 from trader_pipeline_tests.agents.scripted import ScriptedAsker, hourly_candles, whole
+from trader_pipeline_tests.dashboard.reading import children_of
 from trader_pipeline_tests.evaluation.report_store import rows_of
 from trader_pipeline_tests.paper.replay_lines import closed, trade
 
@@ -39,7 +40,7 @@ def words_of(tree: Any) -> str:
         return " ".join(filter(None, map(words_of, tree)))
     if isinstance(tree, str):
         return tree
-    return words_of(getattr(tree, "children", ""))
+    return words_of(children_of(tree))
 
 
 def write_corpus(root: Path, *, records: int = 12) -> None:
@@ -99,13 +100,15 @@ def write_paper(root: Path) -> None:
     _write(root, candles, WINDOW_KLINES, WINDOW)
 
 
-def write_agent_run(root: Path, replies: list, *, name: str = "first", candles: int = 12) -> Path:
+def write_agent_run(
+    root: Path, replies: list, *, name: str = "first", candles: int = 12, simulated: bool = True
+) -> Path:
     """A run of an agent that answers `replies` in order, then holds."""
     klines = hourly_candles(candles)
     run = run_agent(klines, params=AgentParams(), asker=ScriptedAsker(replies), window=whole(klines))
     folder = root / "agents" / name
     open_run_folder(folder)
-    write_run(run, folder, market="BTC_1h", window=whole(klines), simulated=True)
+    write_run(run, folder, market="BTC_1h", window=whole(klines), simulated=simulated)
     return folder
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +24,7 @@ from trader_pipeline_tests.agents.grid_askers import by_what_is_seen, grid_param
 from trader_pipeline_tests.agents.scripted import ScriptedAsker, hourly_candles, reply, whole
 from trader_pipeline_tests.dashboard.conftest import context_of
 from trader_pipeline_tests.dashboard.pages_data import MARKUP, words_of, write_agent_run
-from trader_pipeline_tests.dashboard.test_market_page import components
+from trader_pipeline_tests.dashboard.reading import components
 
 REPLIES = [
     reply("buy", 5_000.0, f"It rose. {MARKUP}", cost_usd=0.01),
@@ -128,10 +130,10 @@ def test_a_grid_shows_its_verdict_and_both_windows_of_every_point(grid_root, pro
     layout = agents.layout({}, context_of(grid_root, profile))
     report = json.loads((grid_root / "agents" / "tried" / "report.json").read_text())
     assert report["test"]["minus_hodl"]["verdict"] in words_of(layout)
-    (table,) = components(layout, "Table")
+    table = components(layout, "Table")[-1]
     assert len(table.children[2].children) == 4
     links = [a.href for a in components(table, "Link")]
-    assert "/agents?point=0&window=test" in links
+    assert "/agents?name=tried&point=0&window=test#content" in links
     best = pd.read_csv(grid_root / "agents" / "tried" / "grid.csv").iloc[0]
     assert f"{100 * best['test_accumulated_return']:+.2f}" in words_of(table.children[2].children[0])
 
@@ -153,7 +155,7 @@ def test_a_point_that_the_grid_has_not_is_refused(grid_root, profile):
 @pytest.mark.slow
 def test_a_grid_is_sorted_as_the_url_says(grid_root, profile):
     def points(sort: str) -> list[str]:
-        (table,) = components(agents.layout({"sort": sort}, context_of(grid_root, profile)), "Table")
+        table = components(agents.layout({"sort": sort}, context_of(grid_root, profile)), "Table")[-1]
         return [words_of(row.children[0]) for row in table.children[2].children]
 
     assert points("point") == ["0", "1", "2", "3"]
@@ -166,3 +168,69 @@ def test_a_grid_under_way_tells_how_far_it_is(tmp_path, profile):
     (folder / "runs" / "a" / "run.json").write_text("{}")
     (folder / "grid.json").write_text(json.dumps({"validation runs": ["a", "b"], "test runs": ["c", "d"]}))
     assert "1 of 4 runs" in words_of(agents.layout({}, context_of(tmp_path, profile)))
+
+
+def test_a_grid_that_is_held_is_being_worked_on(tmp_path, profile):
+    folder = tmp_path / "agents" / "begun"
+    folder.mkdir(parents=True)
+    (folder / "grid.json").write_text(json.dumps({"validation runs": ["a"], "test runs": ["b"]}))
+    context = context_of(tmp_path, profile)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "being worked on: 0 of 2 runs" in words_of(agents.layout({}, context))
+    shown = words_of(agents.layout({}, context))
+    assert "Nobody works on it" in shown
+    assert "--help" not in shown
+
+
+def test_finished_runs_of_a_grid_under_way_lead_to_themselves(ran):
+    folder = ran.data_root / "agents" / "begun"
+    (folder / "runs").mkdir(parents=True)
+    (ran.data_root / "agents" / "first").rename(folder / "runs" / "a")
+    (folder / "grid.json").write_text(json.dumps({"validation runs": ["b", "a"], "test runs": ["c", "d"]}))
+    links = [a.href for a in components(agents.layout({}, ran), "Link")]
+    assert "/agents?name=begun&point=1&window=validation#content" in links
+    assert "Value of the book" in words_of(agents.layout({"point": "1", "window": "validation"}, ran))
+
+
+def test_all_runs_stand_side_by_side_and_a_finished_one_is_shown(ran):
+    (ran.data_root / "agents" / "a grid").mkdir()
+    (ran.data_root / "agents" / "a grid" / "grid.json").write_text(
+        '{"validation runs": ["a"], "test runs": ["b"]}'
+    )
+    layout = agents.layout({}, ran)
+    rows = [[words_of(cell) for cell in row.children] for row in components(layout, "Tbody")[0].children]
+    metrics = first_run(ran).summary["metrics"]
+    assert [row[0] for row in rows] == ["a grid", "first"]
+    assert rows[0][7] == "grid, stopped: 0 of 2 runs"
+    assert rows[1][1:3] == [f"{100 * metrics[name]:+.2f}" for name in ("accumulated_return", "excess_return")]
+    assert rows[1][7] == "finished"
+    assert "Every decision" in words_of(layout)
+
+
+def test_a_damaged_summary_leaves_the_other_runs_standing(ran):
+    shutil.copytree(ran.data_root / "agents" / "first", ran.data_root / "agents" / "second")
+    (ran.data_root / "agents" / "first" / "run.json").write_text("{}")
+    assert "Every decision" in words_of(agents.layout({"name": "second"}, ran))
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_run_names_its_candles(tmp_path, profile, simulated):
+    write_agent_run(tmp_path, REPLIES, simulated=simulated)
+    context = context_of(tmp_path, profile)
+    own = first_run(context).summary
+    kind = "simulated" if simulated else "real"
+    expected = f"On {kind} candles of BTC_1h; SHA-256 of those of the window {own['candles_sha256'][:16]}"
+    assert expected in words_of(agents.layout({}, context))
+
+
+def test_a_yearly_figure_of_a_few_hours_warns(ran):
+    assert "of 0.5 days it means little" in words_of(agents.layout({}, ran))
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_grid_names_simulated_candles(grid_root, tmp_path, profile, simulated):
+    root = Path(shutil.copytree(grid_root, tmp_path / "grid"))
+    report = root / "agents" / "tried" / grid.REPORT
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"simulated": simulated}))
+    assert ("SIMULATED CANDLES" in words_of(agents.layout({}, context_of(root, profile)))) is simulated

@@ -22,6 +22,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Itera
     root = tmp_path_factory.mktemp("pages")
     write_corpus(root)
     write_agent_run(root, [reply("buy", 5_000.0, f"It rose. {MARKUP}")])
+    write_agent_run(root, [reply("buy", 5_000.0)], name="long", candles=60)
     books = root / "paper" / "live" / "BTC_5m"
     books.mkdir(parents=True)
     (books / "replay.jsonl").write_bytes(b"".join(numbered_file(12)))
@@ -49,9 +50,10 @@ def page(browser, address):
 
 
 def test_a_hover_over_an_action_tells_its_reasoning_as_text(page, address: str):
-    page.goto(f"{address}/agents")
+    page.goto(f"{address}/agents?name=first")
     mark = page.locator(".scatterlayer path.point").first
     mark.wait_for()
+    mark.scroll_into_view_if_needed()
     page.wait_for_timeout(500)  # plotly lays the marks out twice
     box = mark.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -59,6 +61,43 @@ def test_a_hover_over_an_action_tells_its_reasoning_as_text(page, address: str):
     told = page.locator(".hoverlayer").first.text_content()
     assert "buy 5,000 USD" in told
     assert MARKUP[:4] in told
+
+
+FOCUSED = "document.activeElement.name || document.activeElement.textContent"
+
+
+def test_a_link_within_the_page_keeps_the_place_and_the_keyboard(page, address: str):
+    page.goto(f"{address}/agents?name=long")
+    page.wait_for_selector(".chart .main-svg")
+    link = page.locator(".paging a", has_text="Next")
+    link.focus()
+    page.wait_for_function("scrollY > 500")
+    page.wait_for_timeout(800)  # it scrolls smoothly
+    before = page.evaluate("scrollY")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Page 2 of 3")
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") == before
+    assert page.evaluate(FOCUSED) == "Next"
+    page.locator("th a", has_text="decision time").click()
+    page.wait_for_selector("th[aria-sort]")
+    page.wait_for_timeout(300)
+    assert page.evaluate(FOCUSED).startswith("decision time")
+
+
+def test_a_choice_keeps_the_keyboard_and_a_section_is_jumped_to(page, address: str):
+    page.goto(f"{address}/agents?name=long")
+    page.wait_for_selector(".chart .main-svg")
+    page.focus("select[name=name]")
+    page.select_option("select[name=name]", "first")
+    page.wait_for_selector("h2:text-is('first')")
+    page.wait_for_timeout(300)
+    assert page.evaluate(FOCUSED) == "name"
+    page.locator("td a", has_text="long").click()
+    page.wait_for_selector("h2:text-is('long')")
+    page.wait_for_timeout(300)
+    assert page.evaluate(FOCUSED) == "long"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") < 60
 
 
 def test_markup_of_a_record_is_shown_and_not_run(page, address: str):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from trader_pipeline import __version__
 from trader_pipeline.dashboard.backtest_form import Form, fill_form, read_form
 from trader_pipeline.schema.tables import KLINE_GAPS, KLINES
 from trader_pipeline.store import TableStore
@@ -35,7 +36,9 @@ def test_without_choices_the_first_window_is_run_with_the_profiles_settings(stor
         ({"start": "2031-05-01", "end": "2031-06-01"}, "start", "nearest window that works"),
         ({"start": "2021-11-01", "end": "2022-06-01"}, "end", "candles end at 2022-01-01"),
         ({"start": "2021-01-03", "end": "2021-02-01"}, "start", "less than 30 days of candles"),
-        ({"start": "soon", "end": "2021-04-01"}, "start", "write it as 2024-03-01"),
+        ({"start": "soon", "end": "2021-04-01"}, "start", "'soon' is not a date; write YYYY-MM-DD"),
+        ({"start": "1700-01-01"}, "start", "'1700-01-01' is not a date from 2009 to 2100"),
+        ({"end": "2262-04-12"}, "end", "not a date"),
         ({"start": "2021-03-01", "timeframe": "4h", "every": "5"}, "every", "use 4 or 8"),
         ({"threshold": "11"}, "threshold", "less than or equal to 10"),
         ({"rolls": "many"}, "rolls", "many"),
@@ -71,6 +74,21 @@ def test_same_inputs_have_the_same_name_and_others_another(store: TableStore, tm
     other = read(changed, window="dates", start="2021-02-15", end="2021-03-01").job
     assert other is not None
     assert other.key != key()
+
+
+def test_a_job_is_of_this_code_and_these_settings(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, lower = read(store).job, read(store, threshold="5").job
+    assert job is not None
+    assert lower is not None
+    profile = tiny_profile()
+    assert job.parents["settings/backtest"] == profile.section_hash("backtest")
+    assert job.parents["settings/options"] == profile.section_hash("options")
+    assert lower.parents["settings/backtest"] != job.parents["settings/backtest"]
+    assert job.parents["code/trader_pipeline"] == __version__
+    monkeypatch.setattr("trader_pipeline.dashboard.backtest_form.__version__", "99.0.0")
+    newer = read(store).job
+    assert newer is not None
+    assert newer.key != job.key
 
 
 def test_a_folder_without_candles_says_how_to_make_them(tmp_path: Path) -> None:

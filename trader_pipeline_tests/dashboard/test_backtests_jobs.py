@@ -1,8 +1,10 @@
 """Backtests of the page as processes: one at a time, seen to run, to fail, to die, and to finish in one step."""
 
 import fcntl
+import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,15 @@ import pytest
 from trader_pipeline.backtest import run_backtest
 from trader_pipeline.dashboard import backtest_jobs
 from trader_pipeline.dashboard.backtest_form import fill_form, read_form
-from trader_pipeline.dashboard.backtest_jobs import BacktestJob, BacktestJobs, BusyError, Task, write_progress
+from trader_pipeline.dashboard.backtest_jobs import (
+    BacktestJob,
+    BacktestJobs,
+    BusyError,
+    Task,
+    UnreadableError,
+    read_job,
+    write_progress,
+)
 from trader_pipeline.dashboard.backtest_views import open_result
 from trader_pipeline.dashboard.backtest_work import main
 from trader_pipeline.schema import conform
@@ -76,8 +86,12 @@ def test_a_job_holds_what_run_backtest_gives(jobs: BacktestJobs) -> None:
     held = open_result(jobs.folder(job.key))
     for table, frame in ((BACKTEST_STEPS, expected.steps), (CANDIDATE_OUTCOMES, expected.candidates)):
         assert held.each.store.read(table, ("BTC_1h",)).equals(conform(frame, table).to_pandas())
+        manifest = held.each.store.manifest(table, ("BTC_1h",))
+        assert manifest is not None
+        assert manifest.parents == job.parents
     assert jobs.state(job.key).standing == "done"
-    assert [key for key, _ in jobs.finished()] == [job.key]
+    assert {"code/trader_pipeline", "settings/backtest", "settings/options"} < set(job.parents)
+    assert [entry.key for entry in jobs.finished()] == [job.key]
     assert not jobs.working(job.key, "backtest").exists()
 
 
@@ -105,6 +119,65 @@ def test_a_second_backtest_is_refused_while_one_runs(jobs: BacktestJobs) -> None
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(BusyError, match="one runs at a time"):
             jobs.start(job_of(jobs))
+
+
+def test_whoever_started_it_what_runs_is_seen(jobs: BacktestJobs) -> None:
+    job = job_of(jobs)
+    assert jobs.running() is None
+    write_progress(begin(jobs, job), 0.42, "settling")
+    with open(jobs.root / ".lock", "w") as held:
+        held.write(f"{job.key} backtest")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert jobs.running() == (job.key, "backtest")
+        assert BacktestJobs(jobs.data_root).state(job.key).share == 0.42
+    assert jobs.running() is None
+
+
+def test_a_folder_that_cannot_be_written_says_so_until_it_can(
+    jobs: BacktestJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, obstacle = job_of(jobs), jobs.data_root / "dashboard"
+    obstacle.write_text("a file where the folder should be")
+    jobs.start_or_say(job)
+    state = jobs.state(job.key)
+    assert state.standing == "refused"
+    assert str(jobs.root) in state.text
+    assert "may write to" in state.text
+    assert jobs.running() is None
+    obstacle.unlink()
+    popen = subprocess.Popen
+    monkeypatch.setattr(backtest_jobs.subprocess, "Popen", lambda _, **how: popen(["true"], **how))
+    jobs.start_or_say(job)
+    assert list(after(jobs, job.key))[-1].standing == "dead"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "Invalid JSON"), (None, "No such file"), ('{"gone": 1}', "Field required")]
+)
+def test_a_job_that_cannot_be_read_is_listed_after_the_others(
+    jobs: BacktestJobs, content: str | None, words: str
+) -> None:
+    job, broken = job_of(jobs), "0" * 16
+    for key, text in ((job.key, job.model_dump_json()), (broken, content)):
+        jobs.folder(key).mkdir(parents=True)
+        if text is not None:
+            (jobs.folder(key) / "job.json").write_text(text)
+    first, last = jobs.finished()
+    assert (first.key, first.job, first.problem) == (job.key, job, "")
+    assert (last.key, last.job) == (broken, None)
+    assert words in last.problem
+    assert f"Delete the folder {broken}" in last.problem
+
+
+def test_a_job_with_a_setting_that_is_no_more_names_it(jobs: BacktestJobs) -> None:
+    job = job_of(jobs)
+    held = json.loads(job.model_dump_json())
+    held["backtest"]["moon_phase"] = 1
+    jobs.folder(job.key).mkdir(parents=True)
+    (jobs.folder(job.key) / "job.json").write_text(json.dumps(held))
+    with pytest.raises(UnreadableError, match="moon_phase"):
+        read_job(jobs.folder(job.key))
 
 
 def test_a_folder_that_no_process_fills_is_dead(jobs: BacktestJobs) -> None:

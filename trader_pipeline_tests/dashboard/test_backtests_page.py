@@ -1,25 +1,24 @@
-"""The page Backtests: what a finished run shows, and in a browser a run that is started and seen to finish."""
+"""The page Backtests without a browser: what a finished run shows, what runs, and what is broken or of another day."""
 
-import logging
+import fcntl
+import json
 import os
-import threading
-from collections.abc import Iterator
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.serving import make_server
 
-from trader_pipeline.dashboard.app import create_app
+from trader_pipeline.dashboard import backtest_jobs
 from trader_pipeline.dashboard.backtest_form import fill_form, read_form
-from trader_pipeline.dashboard.backtest_jobs import BacktestJob, BacktestJobs, write_progress
+from trader_pipeline.dashboard.backtest_jobs import BacktestJob, BacktestJobs, jobs_of, write_progress
 from trader_pipeline.dashboard.backtest_work import main
 from trader_pipeline.dashboard.page import BadChoiceError, Context
 from trader_pipeline.dashboard.pages import backtests
-from trader_pipeline.schema.tables import BACKTEST_STEPS, CANDIDATE_OUTCOMES
+from trader_pipeline.schema.tables import BACKTEST_STEPS, CANDIDATE_OUTCOMES, KLINES
 from trader_pipeline.store import TableStore
-from trader_pipeline_tests.dashboard.reading import body_rows, components, section, shown_text
+from trader_pipeline_tests.dashboard.reading import body_rows, charts, components, section, shown_text
 from trader_pipeline_tests.dashboard.run_folder import context_of, tiny_profile, write_candles
 
 
@@ -81,7 +80,7 @@ def test_chains_of_the_book_are_fewer_than_those_of_single_decisions(finished: F
 
 
 def test_the_book_is_drawn_beside_the_coins_and_calls_on_the_candles(finished: Finished) -> None:
-    book, trades = (graph.figure for graph in components(finished.shown(), "Graph"))
+    book, trades = charts(finished.shown())
     assert {trace.name for trace in book.data} == {"hold_to_expiry", "tp_and_roll", "HODL"}
     assert trades.data[0].type == "candlestick"
     assert any("chain" in (trace.name or "") for trace in trades.data)
@@ -100,7 +99,7 @@ def test_a_bad_field_is_explained_and_nothing_can_be_started(finished: Finished)
     )
     errors = [p for p in components(content, "P") if getattr(p, "className", None) == "error"]
     assert ["not after its start" in shown_text(p) for p in errors] == [True]
-    assert [b.disabled for b in components(content, "Button") if b.id == "backtest-run"] == [True]
+    assert "Mend what is marked above" in shown_text(content)
 
 
 @pytest.mark.parametrize(
@@ -125,43 +124,121 @@ def test_a_dead_process_is_shown_as_such(finished: Finished) -> None:
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    write_candles(tmp_path)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, create_app(tiny_profile(), data_root=tmp_path).server, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}/backtests"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def own(finished: Finished, tmp_path: Path) -> Finished:
+    """A copy of the finished backtest's data folder, to be changed."""
+    shutil.copytree(finished.context.data_root, tmp_path / "own")
+    context = context_of(tmp_path / "own")
+    return Finished(context, finished.job, BacktestJobs(context.data_root).folder(finished.job.key))
 
 
-@pytest.mark.slow
-def test_a_backtest_is_started_on_the_page_and_seen_to_finish(
-    browser: Any, address: str, screenshots: Path
+def write_other_candles(own: Finished, *, simulated: bool) -> None:
+    store = own.context.tables.store
+    klines = store.read(KLINES, ("BTC_1h",))
+    store.write(klines.assign(volume=1.0), KLINES, partition=("BTC_1h",), simulated=simulated)
+
+
+def change_job(own: Finished, **changes: object) -> None:
+    held = json.loads((own.folder / "job.json").read_text())
+    (own.folder / "job.json").write_text(json.dumps({**held, **changes}))
+
+
+def test_the_banner_is_that_of_the_run_and_not_of_todays_candles(own: Finished) -> None:
+    write_other_candles(own, simulated=False)
+    assert "SIMULATED CANDLES" in shown_text(own.shown())
+    assert "SIMULATED CANDLES" not in shown_text(backtests.layout({}, own.context))
+    shown = shown_text(backtests.layout({}, own.context))
+    assert "The candles in this data folder are real" in shown
+    assert "costs 1x, simulated candles" in shown
+
+
+def test_a_run_of_real_candles_has_no_banner_where_todays_are_simulated(own: Finished) -> None:
+    change_job(own, simulated=False)
+    shown = shown_text(own.shown())
+    assert "SIMULATED CANDLES" not in shown
+    assert "costs 1x, real candles" in shown
+
+
+def test_trades_on_candles_that_changed_since_say_so(own: Finished) -> None:
+    assert "OTHER CANDLES" not in shown_text(own.shown())
+    write_other_candles(own, simulated=True)
+    shown = section(own.shown(), "Trades on the candles")
+    assert "OTHER CANDLES The candles of BTC_1h changed since this run" in shown_text(shown)
+    assert len(charts(shown)) == 1
+
+
+def test_trades_of_simulated_candles_are_not_drawn_on_real_ones(own: Finished) -> None:
+    write_other_candles(own, simulated=False)
+    shown = section(own.shown(), "Trades on the candles")
+    assert "made on simulated candles, and those of BTC_1h in this data folder are real" in shown_text(shown)
+    assert charts(shown) == []
+
+
+@pytest.mark.parametrize("broken", ["job.json", "figures.json"])
+@pytest.mark.parametrize("content", ["{", None])
+def test_a_broken_result_hides_neither_the_form_nor_the_list(
+    own: Finished, broken: str, content: str | None
 ) -> None:
-    from axe_playwright_python.sync_playwright import Axe
+    (own.folder / broken).unlink()
+    if content is not None:
+        (own.folder / broken).write_text(content)
+    content_of_page = own.shown()
+    shown = shown_text(content_of_page)
+    assert [b.id for b in components(content_of_page, "Button")] == ["backtest-run"]
+    assert "elete the folder" in shown
+    assert own.job.key in shown_text(section(content_of_page, "Result"))
+    listed = shown_text(section(content_of_page, "Finished backtests"))
+    assert ("cannot be read" in listed) == (broken == "job.json")
 
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab, heard = context.new_page(), list[str]()
-    tab.on("console", lambda message: heard.append(message.text))
-    tab.on("pageerror", lambda error: heard.append(str(error)))
-    tab.goto(address)
-    tab.fill("#field-threshold", "5")
-    tab.press("#field-threshold", "Enter")
-    tab.wait_for_url("**threshold=5")
-    tab.click("#backtest-run")
-    tab.wait_for_selector("progress", timeout=60_000)
-    tab.wait_for_selector("h2:text-is('Recent Chains')", timeout=60_000)
-    assert "run=" in tab.url
-    tab.click("#exports-run")
-    tab.wait_for_selector("text=training_candidates_BTC_", timeout=60_000)
-    tab.click("#recent-steps ~ div td a >> nth=0")
-    tab.wait_for_selector("h2:text-is('One step')")
-    tab.wait_for_selector(".chart .main-svg")
-    serious = [f for f in Axe().run(tab).response["violations"] if f["impact"] in ("serious", "critical")]
-    tab.screenshot(path=screenshots / "backtest_finished_1280.png", full_page=True)
-    context.close()
-    assert not serious
-    assert heard == []
+
+def test_a_result_of_another_version_says_so(finished: Finished, own: Finished) -> None:
+    assert "by version" not in shown_text(finished.shown())
+    change_job(own, parents={**own.job.parents, "code/trader_pipeline": "0.0.1"})
+    shown = own.shown()
+    assert "This result was made by version 0.0.1" in shown_text(shown)
+    assert "by version 0.0.1" in shown_text(section(shown, "Finished backtests"))
+
+
+def test_against_hodl_is_the_difference_in_percent_of_the_start(finished: Finished) -> None:
+    book = backtests.views.open_result(finished.folder).equity
+    book = book[book["exit_style"] == "hold_to_expiry"].sort_values("close_time")
+    change = book[["equity_usd", "hodl_usd"]].iloc[-1] / book[["equity_usd", "hodl_usd"]].iloc[0] - 1
+    shown = shown_text(section(finished.shown(), "Result"))
+    assert f"against HODL, % of start{100 * (change['equity_usd'] - change['hodl_usd']):+.2f} %" in shown
+
+
+def test_what_runs_is_shown_on_every_view(own: Finished) -> None:
+    jobs, other = BacktestJobs(own.context.data_root), "a" * 16
+    working = jobs.working(other, "backtest")
+    working.mkdir()
+    (working / "job.json").write_text(own.job.model_dump_json())
+    write_progress(working, 0.42, "settling")
+    with open(jobs.root / ".lock", "w") as held:
+        held.write(f"{other} backtest")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for state in ({}, {"run": own.job.key}, {"run": "f" * 16}, {"threshold": "11"}):
+            shown = section(backtests.layout(state, own.context), "Running now")
+            assert "42%, settling" in shown_text(shown)
+            assert [link.href.split("run=")[1] for link in components(shown, "Link")] == [other]
+        named = backtests.layout({"run": other}, own.context)
+        assert "Running now" not in shown_text(named)
+        assert "42%, settling" in shown_text(section(named, "Result"))
+    assert "42%" not in shown_text(backtests.layout({}, own.context))
+
+
+def test_a_process_that_cannot_be_started_is_a_sentence(
+    own: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(backtest_jobs.subprocess, "Popen", refuse)
+    jobs = jobs_of(own.context.data_root)
+    other = own.job.model_copy(update={"start": "2021-02-20T00:00:00+00:00"})
+    jobs.start_or_say(other)
+    shown = backtests.layout({"run": other.key}, own.context)
+    assert "Permission denied. Nothing was started." in shown_text(section(shown, "Result"))
+    jobs.start_or_say(own.job, "exports")
+    files = section(own.shown(), "Training files")
+    assert "Permission denied. Nothing was started." in shown_text(files)
+    assert [b.id for b in components(files, "Button")] == ["exports-run"]

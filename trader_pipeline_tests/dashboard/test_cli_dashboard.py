@@ -47,6 +47,19 @@ def test_a_taken_port_is_named_with_the_way_out(tmp_path: Path) -> None:
     assert f"port {port} is taken; name another with --port" in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"), [("--klines", "no such file or folder"), ("--data-dir", "is a file; name a folder")]
+)
+def test_what_cannot_be_read_is_said_before_it_starts(tmp_path: Path, option: str, said: str) -> None:
+    wrong = tmp_path / "wrong"
+    if option == "--data-dir":
+        wrong.touch()
+    done = CliRunner().invoke(dashboard, ["--profile", "tiny", option, str(wrong), "--port", "0"])
+    assert isinstance(done.exception, ValueError)
+    assert str(wrong) in str(done.exception)
+    assert said in str(done.exception)
+
+
 def test_an_unknown_profile_names_the_nearest(tmp_path: Path) -> None:
     done = CliRunner().invoke(dashboard, ["--profile", "tinyy", "--data-dir", str(tmp_path)])
     assert "did you mean tiny?" in str(done.exception)

@@ -15,7 +15,7 @@ from trader_pipeline.profile import Profile
 from trader_pipeline.schema.tables import TRADE_OR_SKIP_CORPUS
 from trader_pipeline_tests.dashboard.conftest import context_of
 from trader_pipeline_tests.dashboard.pages_data import MARKUP, words_of, write_corpus
-from trader_pipeline_tests.dashboard.test_market_page import components
+from trader_pipeline_tests.dashboard.reading import components
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 from trader_pipeline.dashboard import dataset_views as views
 from trader_pipeline.dashboard.page import BadChoiceError, Context
 from trader_pipeline.dashboard.pages import datasets
+from trader_pipeline.leaks.outputs import SEEN_CANDIDATE, SEEN_CHAIN
 from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import CANDIDATE_DATASET, CHAIN_DATASET
-from trader_pipeline_tests.dashboard.reading import body_rows, components, section, shown_text
+from trader_pipeline_tests.dashboard.reading import body_rows, charts, components, section, shown_text
 from trader_pipeline_tests.dashboard.run_folder import context_of, write_datasets
 
 
@@ -37,7 +38,9 @@ def test_the_balance_is_that_of_the_rows_that_fulfil_the_filter(context: Context
     where = views.conditions(state, CANDIDATE_DATASET)
     rows = all_rows(context)
     own = rows[(rows["score"] >= 5.5) & (rows["exit_style"] == "tp_and_roll")]
-    balance = views.balance(context.tables, CANDIDATE_DATASET, where)
+    balance = views.balance(
+        context.tables, CANDIDATE_DATASET, where, context.tables.partitions(CANDIDATE_DATASET)
+    )
     skipped = balance[(balance["exit_style"] == "tp_and_roll") & (balance["action"] == "SKIP")]
     assert skipped["rows"].item() == (own["action"] == "SKIP").sum()
     assert skipped["share_pct"].item() == pytest.approx(100 * (own["action"] == "SKIP").mean())
@@ -76,10 +79,37 @@ def test_a_distribution_holds_every_row_that_has_a_value(
     values = store.read_all(dataset, list(store.partitions(dataset)))[column]
     state = {"table": dataset.name, "column": column}
     shown = section(datasets.layout(state, context), "Distribution")
-    bars = components(shown, "Graph")[0].figure.data[0]
+    bars = charts(shown)[0].data[0]
     assert sum(bars.y) == values.notna().sum()
     assert bars.customdata[0][0] == pytest.approx(values.min())
     assert bars.customdata[-1][1] == pytest.approx(values.max())
+
+
+def test_what_nobody_knew_at_the_decision_is_said(context: Context) -> None:
+    for column, later in (("advantage_if_sold_pct", True), ("score", False)):
+        content = datasets.layout({"column": column}, context)
+        words = shown_text(components(section(content, "Distribution"), "Figcaption"))
+        assert ("Nobody knew it at the decision" in words) is later
+        assert "Nobody knew these at the decision: pnl_vs_hodl_if_sold, advantage" in shown_text(
+            section(content, "Rows")
+        )
+
+
+def test_columns_of_later_are_all_that_the_proof_of_no_look_ahead_calls_labels() -> None:
+    """But for what was decided and its own figures, which the decision itself knew."""
+    decided = {
+        "action",
+        "chosen",
+        "trade_executed",
+        "instrument",
+        "delta",
+        "strike",
+        "dte",
+        "score",
+        "reason",
+    }
+    held = {*CANDIDATE_DATASET.column_names, *CHAIN_DATASET.column_names}
+    assert held - {*SEEN_CANDIDATE, *SEEN_CHAIN} - decided == views.LATER
 
 
 def test_a_column_of_nulls_says_so(context: Context) -> None:

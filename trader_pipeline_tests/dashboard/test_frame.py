@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,6 +26,8 @@ from trader_pipeline.dashboard.page import (
 from trader_pipeline.dashboard.pages import PAGES
 from trader_pipeline.dashboard.routing import lay_out
 from trader_pipeline.profile import Profile
+from trader_pipeline_tests.dashboard.conftest import context_of
+from trader_pipeline_tests.dashboard.reading import components
 
 
 def text_of(component: Any) -> str:
@@ -80,7 +84,7 @@ def test_what_is_no_date_is_refused(text: str) -> None:
 def test_choices_and_numbers_have_bounds() -> None:
     assert chosen({}, "bar", ["a", "b"], "b") == "b"
     assert number({"page": "4"}, "page", 1) == 4
-    for text in ("0", "-1", "x", "1e3", "²"):
+    for text in ("0", "-1", "--5", "x", "1e3", "²", "٣", "9" * 5_000, "-"):
         with pytest.raises(BadChoiceError):
             number({"page": text}, "page", 1)
 
@@ -88,14 +92,15 @@ def test_choices_and_numbers_have_bounds() -> None:
 def test_a_sort_link_starts_from_the_largest_and_drops_the_page() -> None:
     frame = pd.DataFrame({"value": [1.0], "name": ["<b>x</b>"]})
 
-    def shown(state: dict[str, str]) -> str:
-        return text_of(
-            parts.data_table(frame, caption="c", state=state, path="/p", page=2, pages=3, sortable=["value"])
+    def links(state: dict[str, str]) -> list[str]:
+        table = parts.data_table(
+            frame, caption="c", state=state, path="/p", page=2, pages=3, sortable=["value"]
         )
+        return [link.href for link in components(table, "Link")]
 
-    assert '"/p?sort=-value"' in shown({"page": "2"})
-    assert '"/p?sort=value"' in shown({"sort": "-value"})
-    assert '"/p?page=3"' in shown({"page": "2"})
+    assert "/p?sort=-value" in links({"page": "2"})
+    assert "/p?sort=value" in links({"sort": "-value"})
+    assert "/p?page=3" in links({"page": "2"})
 
 
 @pytest.mark.parametrize(
@@ -108,6 +113,14 @@ def test_a_sort_link_starts_from_the_largest_and_drops_the_page() -> None:
 )  # fmt: skip
 def test_values_are_shown_as_people_write_them(value: Any, shown: str) -> None:
     assert parts.shown_value(value) == shown
+
+
+def test_midnight_keeps_its_hour_beside_other_hours() -> None:
+    times = pd.DatetimeIndex(["2021-01-02", "2021-01-02 03:04"], tz="UTC")
+    mixed = parts.data_table(pd.DataFrame({"at": times}), caption="c")
+    assert [c.children for c in components(mixed, "Td")] == [["2021-01-02 00:00"], ["2021-01-02 03:04"]]
+    days = parts.data_table(pd.DataFrame({"at": times.normalize()}), caption="c")
+    assert [c.children for c in components(days, "Td")] == [["2021-01-02"], ["2021-01-02"]]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +142,26 @@ def test_the_document_loads_nothing_from_elsewhere(client: Any) -> None:
         {"Host": "evil.example"},
         {"Host": "127.0.0.1", "Origin": "https://evil.example"},
         {"Host": "", "Origin": "null"},
+        {"Host": "127.0.0.1", "Origin": "http://[::1"},
+        {"Host": "[::1"},
     ],
 )
 def test_foreign_names_and_pages_are_refused(client: Any, headers: dict[str, str]) -> None:
     assert client.get("/", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "name", ["klines/klines/ETH_1h", "klines/window_klines/BTC_1h/copy of bull", "klines/kline_gaps/BTC_1h"]
+)
+def test_one_damaged_file_leaves_every_page_standing(
+    small_run: Path, tmp_path: Path, profile: Profile, name: str
+) -> None:
+    root = Path(shutil.copytree(small_run, tmp_path / "damaged"))
+    (root / f"{name}.parquet").write_bytes(b"PAR1")
+    for page in PAGES:
+        shown = text_of(lay_out(PAGES, page.path, "", context_of(root, profile))[1])
+        assert "The other pages work" not in shown
+    assert f"{root / name}.parquet" in text_of(lay_out(PAGES, "/", "", context_of(root, profile))[1])
+    shown = text_of(lay_out(PAGES, "/lineage", f"?table={name.split('/')[1]}", context_of(root, profile))[1])
+    assert f"{root / name}.parquet" in shown
+    assert "trader-pipeline run --profile tiny" in shown

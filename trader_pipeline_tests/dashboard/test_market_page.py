@@ -13,24 +13,16 @@ from trader_pipeline.dashboard.pages import market
 from trader_pipeline.datasets.features import market_features
 from trader_pipeline.schema.tables import KLINES
 from trader_pipeline_tests.dashboard.conftest import MARKET
+from trader_pipeline_tests.dashboard.reading import charts, components
 from trader_pipeline_tests.dashboard.test_frame import text_of
 
 
-def components(tree: Any, kind: str) -> list[Any]:
-    """All components of a class, depth first."""
-    if isinstance(tree, list | tuple):
-        return [c for part in tree for c in components(part, kind)]
-    own = [tree] if type(tree).__name__ == kind else []
-    children = getattr(tree, "children", None)
-    return own if children is None else own + components(children, kind)
-
-
 def figures(context: Context, **state: str) -> list[Any]:
-    return [graph.figure for graph in components(market.layout(state, context), "Graph")]
+    return charts(market.layout(state, context))
 
 
 @pytest.mark.parametrize("days", [1, 30, 365, 3650])
-def test_a_view_never_holds_more_than_two_thousand_bars(days: int) -> None:
+def test_a_view_never_holds_more_bars_than_a_screen_shows(days: int) -> None:
     span, hour = pd.Timedelta(days=days), pd.Timedelta(hours=1)
     step = bar_step(span, hour)
     assert span / step <= MOST_BARS
@@ -50,6 +42,18 @@ def test_bars_finer_than_the_screen_are_refused_with_a_word(context: Context) ->
     assert "wider ones are drawn" in text_of(content)
 
 
+def test_candles_that_rose_and_fell_differ_in_colour_and_fill_and_volume_stands_below(
+    context: Context,
+) -> None:
+    figure = figures(context)[0]
+    candles = figure.data[0]
+    assert candles.increasing.line.color != candles.decreasing.line.color
+    assert candles.increasing.fillcolor == "rgba(0,0,0,0)" != candles.decreasing.fillcolor
+    volume = next(trace for trace in figure.data if trace.name == "volume")
+    assert sum(volume.y) == pytest.approx(context.tables.store.read(KLINES, MARKET)["volume"].sum())
+    assert figure.layout.yaxis2.domain[1] < figure.layout.yaxis.domain[0]
+
+
 def test_windows_are_shaded_with_their_labels_and_gaps_marked(context: Context) -> None:
     candles = figures(context)[0]
     assert [note.text for note in candles.layout.annotations] == ["bull", "dump"]
@@ -60,7 +64,7 @@ def test_windows_are_shaded_with_their_labels_and_gaps_marked(context: Context) 
 
 def test_realised_volatility_is_the_feature_of_that_name(context: Context) -> None:
     view = market.read_view({"from": "2021-06-01", "to": "2021-07-01"}, MARKET[0], context)
-    shown = market.realised(pd.DataFrame(), view, context)
+    shown = market.realised(view, context)
     klines = context.tables.store.read(KLINES, MARKET)
     times = pd.DatetimeIndex(shown["time"])
     expected = market_features(klines, times, step=pd.Timedelta(hours=1))["realised_volatility_30d"]
@@ -83,4 +87,4 @@ def test_a_span_that_makes_no_sense_is_a_sentence_beside_its_field(
     errors = [p.children for p in components(content, "P") if getattr(p, "className", "") == "error"]
     assert len(errors) == 1
     assert words in errors[0]
-    assert components(content, "Graph")
+    assert components(content, "Chart")

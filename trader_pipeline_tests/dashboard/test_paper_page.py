@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from trader_pipeline.dashboard.page import BadChoiceError, Context
 from trader_pipeline.dashboard.pages import paper
 from trader_pipeline.dashboard.paper_views import (
     MOST_TRADES,
+    _open_text,
     joined_trades,
     live_trades,
     pnl_figure,
@@ -20,6 +22,7 @@ from trader_pipeline.dashboard.paper_views import (
 )
 from trader_pipeline.paper.verdicts.evaluator import EvaluatorParams
 from trader_pipeline.profile import Profile
+from trader_pipeline.schema.tables import REPLAY_EVALUATIONS
 from trader_pipeline_tests.agents.scripted import hourly_candles
 from trader_pipeline_tests.dashboard.conftest import context_of
 from trader_pipeline_tests.dashboard.pages_data import (
@@ -29,7 +32,7 @@ from trader_pipeline_tests.dashboard.pages_data import (
     words_of,
     write_paper,
 )
-from trader_pipeline_tests.dashboard.test_market_page import components
+from trader_pipeline_tests.dashboard.reading import charts, components
 from trader_pipeline_tests.paper.replay_lines import numbered_file
 
 
@@ -117,7 +120,7 @@ def test_closed_trades_are_sorted_as_the_url_says(replayed):
 
 
 def test_candles_of_the_window_are_behind_the_trades(replayed):
-    chart = components(paper.layout({}, replayed), "Graph")[0].figure
+    chart = charts(paper.layout({}, replayed))[0]
     assert len(chart.data[0].x) == 24 * 31
 
 
@@ -127,7 +130,7 @@ def test_an_unknown_window_is_refused_with_the_known_ones(replayed):
 
 
 def test_without_live_books_the_command_is_named(replayed):
-    assert "trader-pipeline paper tick --market BTC_5m" in words_of(paper._live({}, replayed))
+    assert "trader-pipeline paper tick --profile tiny --market BTC_5m" in words_of(paper._live({}, replayed))
 
 
 def test_live_books_are_shown_with_their_last_tick_and_read_again_as_they_grow(replayed):
@@ -142,3 +145,27 @@ def test_live_books_are_shown_with_their_last_tick_and_read_again_as_they_grow(r
     (folder / "BTC_5m" / "replay.jsonl").write_bytes(b"".join(lines))
     after = live_trades(folder, "BTC_5m", evaluator=EvaluatorParams())
     assert len(after) > len(before) > 0
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"), [(3.04, "3.0 % below its strike"), (-3.04, "3.0 % above its strike")]
+)
+def test_where_spot_stands_to_its_strike_is_said_in_words(distance, words):
+    start = pd.Timestamp("2024-01-01", tz="UTC")
+    held = SimpleNamespace(
+        direction="SHORT_CALL",
+        symbol="BTC",
+        entry_ts=start,
+        unrealised_pct=None,
+        distance_to_strike_pct=distance,
+    )
+    assert _open_text(held).endswith(f", {words}")
+
+
+def test_verdicts_that_are_damaged_are_not_counted_as_none(replayed):
+    path = Path(replayed.tables.store.path(REPLAY_EVALUATIONS, WINDOW))
+    path.write_bytes(b"")
+    content = paper.layout({}, replayed)
+    assert f"{path} cannot be read" in words_of(content)
+    assert not components(content, "Dl")
+    assert WINDOW[1] in words_of(components(content, "Select"))

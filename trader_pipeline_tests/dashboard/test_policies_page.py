@@ -61,6 +61,7 @@ def test_the_best_stands_first_and_losers_are_named_as_losing() -> None:
     assert board.loc["never (HODL)", ["low", "high"]].tolist() == [-0.7, -0.1]
     assert board.loc["never (HODL)", "compared"] == "adapter behind it"
     assert pd.isna(board.loc["teacher", "low"])
+    assert board.loc["teacher", ["accuracy_pct", "sold_pct", "steps"]].tolist() == [50.0, 25.0, 100]
 
 
 def test_a_losing_bar_has_its_own_colour_and_pattern() -> None:
@@ -76,17 +77,93 @@ def test_the_page_says_who_is_not_ahead_and_never_calls_the_oracle_the_best(cont
     words = components(section(content, "Leaderboard"), "Figcaption")
     assert "does not know the future is teacher" in shown_text(words[0])
     assert "1 lose to holding" in shown_text(words[0])
-    assert len(body_rows(section(content, "Leaderboard"))) == len(MEANS)
+    assert len(body_rows(section(content, "Leaderboard"))) == len(MEANS) + 1  # and the pair that was compared
 
 
-def test_a_calibrated_policy_lies_on_the_line() -> None:
+def intervals() -> pd.DataFrame:
+    """Of the means above: never and largest score hold 0, the adapter sold on 25 of 100 steps, teacher on 60."""
+    ends = {
+        "adapter": (-0.7, -0.1),
+        "largest score": (-0.1, 0.5),
+        "never (HODL)": (0.0, 0.0),
+        "teacher": (0.2, 0.8),
+    }
+    rows = [
+        (policy, "all", STYLE, f"mean_pnl_vs_hodl_pct_{side}", value, 90)
+        for policy, pair in ends.items()
+        for side, value in zip(("low", "high"), pair, strict=True)
+    ]
+    held = pd.concat([metrics(), pd.DataFrame(rows, columns=POLICY_METRICS.column_names)], ignore_index=True)
+    sold = (held["policy"] == "teacher") & (held["metric"] == "share_sold")
+    return held.assign(value=held["value"].mask(sold, 0.6))
+
+
+def test_a_mean_stands_with_its_interval_and_a_tie_is_said() -> None:
+    board = views.leaderboard(intervals(), exit_style=STYLE, segment="all").set_index("policy")
+    assert list(board.columns[:3]) == ["mean_pnl_vs_hodl_pct", "interval", "tied"]
+    assert board.loc["teacher", ["interval", "tied"]].tolist() == ["+0.200 .. +0.800", "not tied"]
+    assert board.loc["largest score", ["standing", "tied"]].tolist() == ["ahead of HODL", "tied: 0 is in it"]
+    assert board.loc["adapter", ["standing", "tied"]].tolist() == ["behind HODL", "tied: only 25 sales"]
+    assert board.loc["oracle (hindsight)", ["interval", "tied"]].tolist() == ["–", "–"]
+    assert set(board["steps"]) == {100}
+
+
+def test_error_bars_end_where_the_intervals_do() -> None:
+    bar = views.leaderboard_figure(views.leaderboard(intervals(), exit_style=STYLE, segment="all")).data[0]
+    place = list(bar.y).index("teacher")
+    assert bar.x[place] + bar.error_x.array[place] == pytest.approx(0.8)
+    assert bar.x[place] - bar.error_x.arrayminus[place] == pytest.approx(0.2)
+    assert bar.error_x.array[list(bar.y).index("oracle (hindsight)")] == 0.0
+
+
+def test_the_page_names_the_interval_of_the_best_and_counts_ties(tmp_path: Path) -> None:
+    TableStore(str(tmp_path)).write(intervals(), POLICY_METRICS, simulated=False)
+    shown = section(policies.layout({}, context_of(tmp_path)), "Leaderboard")
+    words = shown_text(components(shown, "Figcaption"))
+    assert (
+        "teacher with +0.500 % of the coin per decision, interval +0.200 .. +0.800, not tied with HODL"
+        in words
+    )
+    assert "3 of 5 are tied with holding" in words
+    heads = [shown_text(cell) for cell in components(components(shown, "Thead")[0], "Th")]
+    assert heads[:5] == ["policy", "mean, % of coin", "interval", "with HODL", "sign"]
+
+
+def test_metrics_without_intervals_are_shown_without_and_it_is_said(context: Context) -> None:
+    bar = views.leaderboard_figure(views.leaderboard(metrics(), exit_style=STYLE, segment="all")).data[0]
+    assert bar.error_x.array is None
+    shown = shown_text(section(policies.layout({}, context), "Leaderboard"))
+    assert "made before the means had intervals" in shown
+    assert "tied with holding" not in shown
+
+
+def test_a_policy_that_is_right_as_often_as_it_says_lies_on_the_line() -> None:
     bins = views.calibration(decisions())
     assert bins["probability"].to_numpy() == pytest.approx(0.8)
     assert bins["frequency"].mean() == pytest.approx(0.8)
     assert ((bins["low"] <= 0.8) & (bins["high"] >= 0.8)).all()
-    errors = views.calibration_errors(bins, decisions()).iloc[0]
-    assert errors["ece"] == pytest.approx(0.0)
-    assert errors["brier"] == pytest.approx(0.8 * 0.04 + 0.2 * 0.64)
+
+
+def test_a_probability_that_is_not_scaled_gets_no_score(context: Context) -> None:
+    never_right = decisions(log_probability=-12.0).assign(correct=0)
+    context.tables.store.write(never_right, POLICY_DECISIONS, simulated=False)
+    words = shown_text(section(policies.layout({}, context), "Calibration"))
+    assert "adapter: 0.0% of 100 answers right" in words
+    assert "No Brier score and no ECE is given" in words
+
+
+def test_a_drawdown_has_no_sign_and_a_gain_has_one() -> None:
+    shown = {name: format(16.53, policies._book_format(name)) for name in policies._BOOKS if name != "policy"}
+    assert shown["max_drawdown_pct"] == shown["hodl_max_drawdown_pct"] == "16.53"
+    assert shown["pnl_vs_hodl_pct"] == shown["return_pct"] == "+16.53"
+
+
+def test_a_section_that_fails_leaves_the_others(context: Context) -> None:
+    context.tables.store.write(decisions(), POLICY_DECISIONS, simulated=False)
+    Path(context.tables.store.path(POLICY_DECISIONS)).write_bytes(b"")
+    content = policies.layout({}, context)
+    assert "cannot be read" in shown_text(section(content, "By regime"))
+    assert len(body_rows(section(content, "Leaderboard"))) == len(MEANS) + 1
 
 
 def test_rules_have_no_calibration_and_the_page_says_so(context: Context) -> None:
@@ -94,7 +171,7 @@ def test_rules_have_no_calibration_and_the_page_says_so(context: Context) -> Non
     context.tables.store.write(decisions(log_probability=None), POLICY_DECISIONS, simulated=False)
     shown = section(policies.layout({}, context), "Calibration")
     assert "nothing to calibrate" in shown_text(shown)
-    assert not components(shown, "Graph")
+    assert not components(shown, "Chart")
 
 
 def test_an_interval_of_a_share_is_wilsons() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from trader_pipeline.dashboard.damage import DamagedTableError
+from trader_pipeline.dashboard.kept_frames import KeptFrames
 from trader_pipeline.dashboard.page import Context
 from trader_pipeline.dashboard.tables import Tables, Where
 from trader_pipeline.schema.tables import KLINES, POLICY_METRICS, WINDOW_KLINES
@@ -92,7 +96,7 @@ def test_a_kept_result_cannot_be_spoilt_by_its_reader(store: TableStore) -> None
 
 def test_histogram_counts_every_value_once(context: Context) -> None:
     closes = context.tables.store.read(KLINES, MARKET)["close"]
-    bins = context.tables.histogram(KLINES, "close", bins=7)
+    bins = context.tables.histogram(KLINES, "close", (closes.min(), closes.max()), bins=7)
     assert bins["rows"].sum() == len(closes)
     inside = ((closes >= bins["low"][2]) & (closes < bins["high"][2])).sum()
     assert abs(bins["rows"][2] - inside) <= 1  # an edge may be rounded to either side
@@ -103,7 +107,7 @@ def test_histogram_of_a_constant_is_one_bin(context: Context) -> None:
     where = [Where("policy", "=", "p0")]
     store = TableStore(str(context.data_root.parent / "constant"))
     store.write(metrics([4]), POLICY_METRICS, simulated=False)
-    assert Tables(store).histogram(POLICY_METRICS, "value", where=where)["rows"].tolist() == [1]
+    assert Tables(store).histogram(POLICY_METRICS, "value", (4.0, 4.0), where=where)["rows"].tolist() == [1]
 
 
 def test_groups_are_counted_by_partition(context: Context) -> None:
@@ -129,3 +133,49 @@ def test_a_table_that_was_never_built_is_named(store: TableStore) -> None:
         Tables(store).page(KLINES, partitions=[MARKET])
     assert not Tables(store).exists(KLINES)
     assert Tables(store).count(KLINES) == 0
+
+
+def test_a_kept_frame_is_read_once_and_all_of_them_stay_within_a_bound() -> None:
+    kept, frame, read = KeptFrames(largest=1_000, most=2_000), pd.DataFrame({"a": range(100)}), []
+
+    def get(key: int, part: pd.DataFrame) -> None:
+        assert kept.get(key, lambda: read.append(key) or part).equals(part)
+
+    for key in (1, 2, 1, 3, 1, 2):
+        get(key, frame)
+        assert kept.held_bytes <= 2_000
+    assert read == [1, 2, 3, 2]  # 932 bytes each: two fit, and 2 was used longest ago when 3 came
+    for _ in range(2):
+        get(9, pd.DataFrame({"a": range(1_000)}))
+    get(2, frame)
+    assert read == [1, 2, 3, 2, 9, 9]  # too large to be kept, and nothing had to go for it
+
+
+def damage(store: TableStore, how: str) -> Path:
+    """A second file beside the one of `store`, or that one itself: it is no table any more."""
+    whole = Path(store.path(POLICY_METRICS))
+    if how == "copied":
+        return Path(shutil.copy(whole, whole.parent / "copy of all.parquet"))
+    if how == "foreign":
+        pd.DataFrame({"a": [1]}).to_parquet(whole)
+    else:
+        whole.write_bytes(whole.read_bytes()[: 0 if how == "empty" else 500])
+    return whole
+
+
+@pytest.mark.parametrize("how", ["empty", "cut off", "foreign", "copied"])
+def test_a_file_that_is_no_table_is_named_and_never_left_out_unsaid(store: TableStore, how: str) -> None:
+    path, tables = damage(store, how), Tables(store)
+    partition = () if how != "copied" else ("copy of all",)
+    with pytest.raises(DamagedTableError, match=re.escape(str(path))):
+        tables.manifest(POLICY_METRICS, partition)
+    assert list(tables.damaged(POLICY_METRICS)) == [partition]
+    assert partition not in tables.manifests(POLICY_METRICS)
+    for ask in (tables.page, tables.count):
+        with pytest.raises(DamagedTableError, match=re.escape(str(path))):
+            ask(POLICY_METRICS)
+
+
+def test_the_partitions_beside_a_damaged_one_are_read(store: TableStore) -> None:
+    damage(store, "copied")
+    assert Tables(store).page(POLICY_METRICS, ["value"], partitions=[()])["value"].sum() == 8

@@ -13,11 +13,12 @@ from trader_pipeline.dashboard.page import Context
 from trader_pipeline.dashboard.pages import training
 from trader_pipeline.dashboard.training_views import latest_runs, loss_figure, run_losses
 from trader_pipeline.profile import Profile
+from trader_pipeline.schema.tables import TRAINING_LOG
 from trader_pipeline.training.tracking import TrackingParams, track_run
 from trader_pipeline.training.tracking_address import TrackingError
 from trader_pipeline_tests.dashboard.conftest import context_of
 from trader_pipeline_tests.dashboard.pages_data import words_of, write_manifest, write_training
-from trader_pipeline_tests.dashboard.test_market_page import components
+from trader_pipeline_tests.dashboard.reading import charts, components
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def test_an_empty_folder_says_how_to_train(empty_context):
 
 
 def test_the_loss_curves_hold_every_step_of_the_table(trained):
-    graphs = components(training.layout({}, trained), "Graph")
-    curves = {line.name: list(line.y) for line in graphs[0].figure.data}
+    drawn = charts(training.layout({}, trained))
+    curves = {line.name: list(line.y) for line in drawn[0].data}
     assert curves == {"training": [2.0, 1.5, 1.2], "validation": [2.1, 1.4]}
 
 
@@ -75,6 +76,27 @@ def test_settings_come_from_the_adapter_itself(trained):
     words = words_of(training.layout({}, trained))
     assert "learning_rate" in words
     assert "kept: step 2" in words
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", "[]", '{"model": {"model_name": "tiny"}, "params": {}, "steps": "x"}']
+)
+def test_a_broken_manifest_of_the_adapter_hides_nothing_else(trained, text):
+    write_manifest(trained.data_root)
+    path = trained.data_root / "training" / "lora_adapter" / "adapter_manifest.json"
+    path.write_text(text)
+    content = training.layout({}, trained)
+    assert f"{path} cannot be read as an adapter's manifest" in words_of(content)
+    assert "OVER the budget" in words_of(content)
+    assert len(charts(content)) == 3
+
+
+def test_a_damaged_table_of_losses_leaves_what_was_forgotten(trained):
+    Path(trained.tables.store.path(TRAINING_LOG)).write_bytes(b"")
+    content = training.layout({}, trained)
+    assert "cannot be read" in words_of(content)
+    assert "OVER the budget" in words_of(content)
+    assert "SIMULATED" in words_of(content)
 
 
 def test_mlflow_that_is_not_there_is_a_sentence(trained, tmp_path):

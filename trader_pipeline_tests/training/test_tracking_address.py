@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from trader_pipeline.cli import stages
+from trader_pipeline.cli import training
 from trader_pipeline.training.finetune import AdapterResult
 from trader_pipeline.training.logged_model import RegisteredVersion, serve_command
 from trader_pipeline.training.tracking_address import masked, page_command, web_page
@@ -59,7 +59,7 @@ def test_train_says_how_to_see_and_serve_what_it_made_and_whether_it_learned(fel
     result = AdapterResult(
         tmp_path, log, 0.69, after, "run", "http://127.0.0.1:5000/#/r", "a", 1.0, registered
     )
-    stages._say_trained(result, "sqlite:///mlflow.db")
+    training._say_trained(result, "sqlite:///mlflow.db")
     said = capsys.readouterr().out
     assert ("validation loss never fell" in said) is not fell
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in said

@@ -9,10 +9,21 @@
       if (value === null || value === "") url.searchParams.delete(name);
       else url.searchParams.set(name, value);
     }
-    if (url.href === window.location.href) return;
-    window.history.pushState({}, "", url);
+    url.hash = "";
+    show(url.href);
+  }
+
+  // Where the reader is: the page's height is held until the next one is there, so that nothing jumps meanwhile.
+  let held = null;
+  function show(address) {
+    if (address === window.location.href) return settle();
+    held = { path: window.location.pathname, y: window.scrollY };
+    content().style.minHeight = `${content().offsetHeight}px`;
+    window.history.pushState({}, "", address);
     window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
   }
+
+  const content = () => document.getElementById("content");
 
   document.addEventListener("change", (event) => {
     const field = event.target.closest("[data-param]");
@@ -23,6 +34,17 @@
     go(changes);
   });
 
+  // A link: the page is laid out for its address, without loading the document again. It is taken before Dash's own
+  // links take it, for they go to the top of the page.
+  document.addEventListener("click", (event) => {
+    const link = event.target instanceof Element && event.target.closest("header a, #content a");
+    const plain = event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+    if (!link || !plain || link.origin !== window.location.origin || link.target || link.download) return;
+    event.preventDefault();
+    event.stopPropagation();
+    show(link.href);
+  }, true);
+
   document.addEventListener("click", (event) => {
     if (!event.target.closest("#theme-switch")) return;
     const root = document.documentElement;
@@ -30,6 +52,64 @@
     root.dataset.theme = dark === "dark" ? "light" : "dark";
     try { localStorage.setItem("theme", root.dataset.theme); } catch (error) { /* the choice lasts for this page */ }
   });
+
+  // A chart was zoomed along its time: the span goes into the URL as `from` and `to`, and the server answers with
+  // finer bars. A double click goes back to all of it.
+  document.addEventListener("chart-zoomed", (event) => {
+    if (!event.target.closest("[data-zooms]")) return;
+    const minute = (text) => String(text).slice(0, 16).replace(" ", "T");
+    if (event.detail["xaxis.autorange"]) go({ from: null, to: null });
+    else if (event.detail["xaxis.range[0]"]) {
+      go({ from: minute(event.detail["xaxis.range[0]"]), to: minute(event.detail["xaxis.range[1]"]) });
+    }
+  });
+
+  // The keyboard's place, by what stays as the page is laid out anew: a field's name, or which link of which table.
+  const LISTS = ".paging, .scroll";
+  let last = null;
+  document.addEventListener("focusin", (event) => { last = placeOf(event.target); });
+  document.addEventListener("mousedown", (event) => {
+    if (!event.target.closest("a, button, input, select, label, summary, [tabindex]")) last = null;
+  }, true);
+
+  function placeOf(node) {
+    const list = node.closest(LISTS);
+    if (node.name) return { name: node.name };
+    if (!list || !node.matches("a")) return null;
+    return { list: [...document.querySelectorAll(LISTS)].indexOf(list), words: plainWords(node) };
+  }
+
+  const plainWords = (node) => node.textContent.replace(/ [▲▼]$/, "");
+
+  function found(place) {
+    if (place.name) return content().querySelector(`[name="${CSS.escape(place.name)}"]`);
+    const list = document.querySelectorAll(LISTS)[place.list];
+    const links = list ? [...list.querySelectorAll("a")] : [];
+    return links.find((link) => plainWords(link) === place.words) || (list && list.matches(".paging") && links[0]);
+  }
+
+  // The page is there: at the section that its address names, else where the reader was; another page from its top.
+  function settle(tries = 30) {
+    const { hash, href } = window.location;
+    const target = hash && document.getElementById(decodeURIComponent(hash.slice(1)));
+    if (hash && !target && tries) {  // in a part that comes later
+      setTimeout(() => { if (window.location.href === href) settle(tries - 1); }, 100);
+      return;
+    }
+    const stayed = held && held.path === window.location.pathname;
+    if (target) {
+      target.tabIndex = -1;
+      target.focus({ preventScroll: true });
+      target.scrollIntoView({ behavior: "instant" });
+    } else if (stayed) {
+      window.scrollTo({ top: held.y, behavior: "instant" });
+      const lost = !document.activeElement || document.activeElement === document.body;
+      const again = lost && last && found(last);
+      if (again) again.focus({ preventScroll: true });
+    }
+    held = null;
+    setTimeout(() => { if (!held) content().style.minHeight = ""; }, 500); // parts that come later
+  }
 
   let shown = null;
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
@@ -39,20 +119,14 @@
         if (!title) return;
         document.title = title;
         if (shown !== null && shown !== path) {
-          document.getElementById("content").focus({ preventScroll: true });
-          window.scrollTo(0, 0);
+          content().style.minHeight = "";
+          content().focus({ preventScroll: true });
+          window.scrollTo({ top: 0, behavior: "instant" });
         }
         shown = path;
-      },
-      // A chart was zoomed along its time: the span goes into the URL as `from` and `to`, and the server answers
-      // with finer bars. A double click goes back to all of it.
-      zoomed(relayout) {
-        if (!relayout) return;
-        const minute = (text) => String(text).slice(0, 16).replace(" ", "T");
-        if (relayout["xaxis.autorange"]) go({ from: null, to: null });
-        else if (relayout["xaxis.range[0]"]) {
-          go({ from: minute(relayout["xaxis.range[0]"]), to: minute(relayout["xaxis.range[1]"]) });
-        }
+        const here = document.querySelector("header li.here"), bar = here && here.closest("nav");
+        if (bar) bar.scrollLeft = here.offsetLeft - bar.offsetLeft - 40; // on a phone the bar is wider than it
+        requestAnimationFrame(() => settle());
       },
     },
   });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,16 @@ from dash.development.base_component import Component
 
 from trader_pipeline.agents.grid_report import sentences
 from trader_pipeline.dashboard import parts
+from trader_pipeline.dashboard.agent_grid import grid_table, same_settings
+from trader_pipeline.dashboard.agent_overview import (
+    FORMATS,
+    default_name,
+    finished_inside,
+    is_worked_on,
+    overview,
+    span_words,
+    state_words,
+)
 from trader_pipeline.dashboard.agent_views import (
     MOST_MARKS,
     WINDOWS,
@@ -26,30 +37,48 @@ from trader_pipeline.dashboard.agent_views import (
     read_run,
     value_figure,
 )
+from trader_pipeline.dashboard.hints import agent_command, grid_command, run_command
 from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, State, chosen, href, number
 
 PATH = "/agents"
 _SIZE = 25
-_COMMAND = "trader-pipeline agents run --klines FOLDER --market BTC_1h --start 2024-01-01 --end 2024-02-01 --out {out}"
+_FEW_DAYS = 30
 _RESETS = ("page", "point", "window", "sort")
-_FIGURES = ("sharpe", "accumulated_return", "excess_return", "max_drawdown", "trades", "faults", "cost_usd")
-_PERCENT = ("accumulated_return", "max_drawdown", "excess_return")
 
 
 def layout(state: State, context: Context) -> list[Any]:
+    """All runs and grids first, then one of them: the one that the URL names, else the newest that is finished."""
     held = agent_folders(context.data_root)
     if not held:
-        place = context.data_root / "agents"
-        return [
-            parts.empty(
-                f"No agent has run yet: {place} holds no run and no grid.",
-                _COMMAND.format(out=place / "first"),
-            )
-        ]
-    name = chosen(state, "name", list(held))
+        return _nothing_yet(context)
+    name = chosen(state, "name", list(held), default_name(held))
     pick = parts.controls(parts.choice("name", "Run or grid", list(held), name, resets=_RESETS))
     folder = held[name]
-    return [pick, *(_grid(state, folder) if is_grid(folder) else _run(state, folder))]
+    state = {**state, "name": name}  # what is linked from here stays what it is when another one finishes
+    shown = _grid(state, folder) if is_grid(folder) else _run(state, folder)
+    if "point" in state:
+        return [pick, *shown]
+    return [_overview(held), html.H2(name, id="chosen"), pick, *shown]
+
+
+def _nothing_yet(context: Context) -> list[Any]:
+    words = f"No agent has run yet: {context.data_root / 'agents'} holds no run and no grid."
+    one, many = agent_command(context), grid_command(context)
+    if one is None or many is None:
+        then = "Nor are there candles for one; once they are made, trader-pipeline agents run starts it."
+        return [parts.empty(f"{words} {then}", run_command(context))]
+    slow = parts.note(
+        "The model on this machine takes some 10 seconds a decision. To compare prompts, which takes some minutes:"
+    )
+    return [parts.empty(words, one), slow, html.Pre(html.Code(many))]
+
+
+def _overview(held: dict[str, Path]) -> Component:
+    table = parts.data_table(
+        overview(held), caption="Every run and grid; of a grid its best agent over the test window", formats=FORMATS,
+        links={"name": lambda row: href(PATH, {"name": row["name"]}) + "#chosen"},
+    )  # fmt: skip
+    return parts.section("Runs and grids", table)
 
 
 def _grid(state: State, folder: Path) -> list[Any]:
@@ -58,17 +87,43 @@ def _grid(state: State, folder: Path) -> list[Any]:
         return _point(state, folder)
     found = read_grid(folder)
     if found is None:
-        done, total = grid_progress(folder)
-        words = f"This grid is not finished: {done} of {total} runs are. The same command goes on with it."
-        return [parts.empty(words, "trader-pipeline agents grid --help")]
+        return _unfinished(state, folder)
     table, report = found
-    tried = f"{report['points_finished']} of {report['points']} points were finished."
+    tried = f"{report['points_finished']} of {report['points']} points were finished. Chosen by {report['chosen_by']}."
+    same = "; ".join(
+        f"{name.replace('_', ' ')} {parts.shown_value(value)}" for name, value in same_settings(table).items()
+    )
     return [
         parts.simulated_badge(bool(report.get("simulated"))),
         parts.section("Verdict", *[parts.text(line) for line in sentences(report)], parts.note(_MEANING)),
         parts.section(
-            "Points", parts.note(f"{tried} Chosen by {report['chosen_by']}."), _grid_table(state, table)
+            "Points", parts.note(f"{tried}{f' The same in all: {same}.' if same else ''}"), parts.note(_YEARLY),
+            grid_table(state, table, PATH),
         ),
+    ]  # fmt: skip
+
+
+def _unfinished(state: State, folder: Path) -> list[Any]:
+    """How far a grid is, who works on it, and the runs of it that are there."""
+    done, total = grid_progress(folder)
+    doing = (
+        "It is being worked on: load this page again to see how far it is."
+        if is_worked_on(folder)
+        else "Nobody works on it: give the command that began it again, and it goes on from here."
+    )
+    words = f"This grid is not finished: {done} of {total} runs are. {doing}"
+    runs = finished_inside(folder)
+    if runs.empty:
+        return [parts.empty(words)]
+    links = {
+        "point": lambda row: (
+            href(PATH, {"name": state["name"]}, point=row["point"], window=row["over"]) + "#content"
+        )
+    }
+    caption = "Runs that are finished; none is the best before all are"
+    return [
+        parts.empty(words),
+        parts.section("Finished runs", parts.data_table(runs, caption=caption, formats=FORMATS, links=links)),
     ]
 
 
@@ -78,48 +133,7 @@ _MEANING = (
 )
 
 
-def _grid_table(state: State, table: pd.DataFrame) -> Component:
-    settings = ["point", "prompt", "model", "window_size", "initial_balance"]
-    shown = table[[*settings, *(f"{window}_{name}" for name in _FIGURES for window in WINDOWS)]].copy()
-    columns = list(shown.columns)
-    percent = [name for name in columns if name.endswith(_PERCENT)]
-    shown[percent] *= 100
-    if "sort" in state:
-        sort = chosen(state, "sort", [f"{sign}{name}" for name in columns for sign in ("", "-")])
-        shown = shown.sort_values(sort.removeprefix("-"), ascending=not sort.startswith("-"), kind="stable")
-    formats = dict.fromkeys([*percent, *(f"{w}_sharpe" for w in WINDOWS)], "+.2f")
-    formats |= {f"{w}_cost_usd": ".4f" for w in WINDOWS}
-    links = {"point": _link_to(state, "validation"), **{f"{w}_sharpe": _link_to(state, w) for w in WINDOWS}}
-    return parts.data_table(
-        shown, caption="Every point; its number or a Sharpe ratio leads to the run behind it",
-        state=state, path=PATH, titles={name: _title(name) for name in columns}, formats=formats, links=links,
-        sortable=columns,
-    )  # fmt: skip
-
-
-def _link_to(state: State, window: str) -> Any:
-    def address(row: Any) -> str:
-        return (
-            ""
-            if pd.isna(row[f"{window}_sharpe"])
-            else href(PATH, state, point=row["point"], window=window, page=None)
-        )
-
-    return address
-
-
-def _title(name: str) -> str:
-    window, _, figure = name.partition("_")
-    if window not in WINDOWS:
-        return name.replace("_", " ")
-    unit = ", %" if name.endswith(_PERCENT) else ""
-    names = {
-        "sharpe": "Sharpe",
-        "accumulated_return": "return",
-        "excess_return": "minus HODL",
-        "cost_usd": "cost, USD",
-    }
-    return f"{names.get(figure, figure.replace('_', ' '))}{unit}, {window}"
+_YEARLY = "Sharpe ratios are a year's, so of a few days they mean little."
 
 
 def _point(state: State, folder: Path) -> list[Any]:
@@ -135,8 +149,11 @@ def _point(state: State, folder: Path) -> list[Any]:
 def _run(state: State, folder: Path) -> list[Any]:
     run = read_run(folder)
     if run is None:
-        words = "This run is not finished: its summary is written last. The same command goes on from the kept answers."
-        return [parts.empty(words, "trader-pipeline agents run --help")]
+        words = (
+            f"This run is {state_words(folder)}: its summary is written last. Where it was stopped, give the command"
+            " that began it again: it goes on from the kept answers."
+        )
+        return [parts.empty(words)]
     return [
         parts.simulated_badge(bool(run.summary["simulated"])),
         parts.text(_about(run)),
@@ -151,11 +168,23 @@ def _run(state: State, folder: Path) -> list[Any]:
 def _about(run: RunFiles) -> str:
     own, told = run.summary, run.summary["params"]
     return (
-        f"{told['model']} with the prompt {told['prompt']}, shown at most {told['window_size']} candles of"
-        f" {own['market']}, from {own['start'][:16].replace('T', ' ')} to {own['end'][:16].replace('T', ' ')} UTC,"
-        f" {told['initial_balance']:,.0f} USD at the start. It decides at the close of each candle; orders fill at"
-        " the next open."
+        f"{told['model']} with the prompt {told['prompt']}, shown at most {told['window_size']} candles, from"
+        f" {span_words(own['start'], own['end'])} UTC, {told['initial_balance']:,.0f} USD at the start. It decides at"
+        f" the close of each candle; orders fill at the next open. {_origin(own)}"
     )
+
+
+def _origin(own: Mapping[str, Any]) -> str:
+    kind = "simulated" if own["simulated"] else "real"
+    return (
+        f"On {kind} candles of {own['market']}; SHA-256 of those of the window {own['candles_sha256'][:16]}."
+    )
+
+
+def _days_told(own: Mapping[str, Any]) -> str:
+    """Of how long a window a yearly figure is, with a warning where that is short."""
+    days = (pd.Timestamp(own["end"]) - pd.Timestamp(own["start"])) / pd.Timedelta(days=1)
+    return f"; of {days:g} {'day' if days == 1 else 'days'} it means little" if days < _FEW_DAYS else ""
 
 
 def _tiles(run: RunFiles) -> Component:
@@ -171,7 +200,11 @@ def _tiles(run: RunFiles) -> Component:
                 f"HODL {100 * m['hodl_accumulated_return']:+.2f} %",
             ),
             ("Minus HODL", f"{100 * m['excess_return']:+.2f} %", "of the start"),
-            ("Sharpe ratio", f"{m['sharpe']:.2f}", f"HODL {m['hodl_sharpe']:.2f}"),
+            (
+                "Sharpe ratio a year",
+                f"{m['sharpe']:.2f}",
+                f"HODL {m['hodl_sharpe']:.2f}{_days_told(run.summary)}",
+            ),
             (
                 "Largest fall",
                 f"{100 * m['max_drawdown']:.1f} %",
@@ -179,7 +212,7 @@ def _tiles(run: RunFiles) -> Component:
             ),
             ("Trades", f"{m['trades']:,}", f"{m['clipped']:,} clipped, fees {m['fees_usd']:,.2f} USD"),
             ("Faults", f"{sum(run.summary['faults'].values()):,}", f"of {cost['decisions']:,} decisions"),
-            ("Cost", price, f"{unknown}{tokens:,} tokens, {cost['cached']:,} answers from the cache"),
+            ("Cost", price, f"{unknown}{tokens:,} tokens of all answers"),
         ]
     )
 

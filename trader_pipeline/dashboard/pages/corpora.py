@@ -23,6 +23,7 @@ from trader_pipeline.dashboard.corpus_views import (
     token_figures,
 )
 from trader_pipeline.dashboard.deferred import fill_later, later
+from trader_pipeline.dashboard.hints import run_command
 from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, State, chosen, href, number
 from trader_pipeline.dashboard.tables import Where
 from trader_pipeline.schema import Table
@@ -40,11 +41,7 @@ _RESETS = ("page", "record", "answer")
 def layout(state: State, context: Context) -> list[Any]:
     held = [table for table in CORPORA if context.tables.exists(table)]
     if not held:
-        return [
-            parts.empty(
-                "No corpus has been made yet.", f"trader-pipeline run --profile {context.profile.name}"
-            )
-        ]
+        return [parts.empty("No corpus has been made yet.", run_command(context))]
     table = _corpus(state, held)
     view = chosen(state, "view", [name for name, _ in _VIEWS])
     manifest = context.tables.manifest(table)
@@ -196,7 +193,7 @@ _READ_FIGURES = (
 def _audit(state: State, context: Context, table: Table) -> list[Any]:
     report = read_audit(context.data_root, table)
     if report is None:
-        command = f"trader-pipeline run --profile {context.profile.name}"
+        command = run_command(context)
         return [
             parts.empty(f"{table.name} has no audit in {context.data_root / 'corpora' / 'audits'}.", command)
         ]

@@ -9,6 +9,8 @@ import pandas as pd
 
 from trader_pipeline.dashboard import dataset_views as views
 from trader_pipeline.dashboard import parts
+from trader_pipeline.dashboard.damage_views import damage_told
+from trader_pipeline.dashboard.hints import run_command
 from trader_pipeline.dashboard.page import Context, Page, State, chosen, number
 from trader_pipeline.dashboard.tables import PARTITION, Where
 from trader_pipeline.schema import Table
@@ -30,32 +32,31 @@ def layout(state: State, context: Context) -> list[Any]:
         table.name,
         resets=("page", "sort", "filter", "is", "value", "column"),
     )
+    damage = damage_told(context, table)
     if not held:
         return [
             parts.controls(pick),
+            *damage,
             parts.empty(
                 f"{table.name} has not been built yet.",
-                f"trader-pipeline run --profile {context.profile.name}",
+                run_command(context),
             ),
         ]
     names = {"/".join(p): p for p in held}
     partition = chosen(state, "partition", [views.ALL, *names])
-    own = None if partition == views.ALL else [names[partition]]
+    own = list(held) if partition == views.ALL else [names[partition]]
     where = views.conditions(state, table)
     partitions = parts.choice("partition", "Partition", [(views.ALL, "all partitions"), *names], partition)
     return [
         parts.simulated_badge(any(m.simulated for m in held.values())),
+        *damage,
         parts.controls(pick, partitions),
         _filter(state, table),
         _partitions_section(state, context, table, where),
-        _balance_section(context, table, _narrowed(where, partition)),
+        _balance_section(context, table, where, own),
         _distribution_section(state, context, table, where, own),
         _rows_section(state, context, table, where, own),
     ]  # fmt: skip
-
-
-def _narrowed(where: list[Where], partition: str) -> list[Where]:
-    return where if partition == views.ALL else [*where, Where(PARTITION, "=", partition)]
 
 
 def _filter(state: State, table: Table) -> Any:
@@ -69,7 +70,7 @@ def _filter(state: State, table: Table) -> Any:
 
 
 def _rows_section(
-    state: State, context: Context, table: Table, where: list[Where], own: list[Partition] | None
+    state: State, context: Context, table: Table, where: list[Where], own: list[Partition]
 ) -> Any:
     column = chosen(state, "column", views.numeric_columns(table), "score")
     shown = views.shown_columns(table, column)
@@ -91,7 +92,11 @@ def _rows_section(
         frame, caption=caption, state=state, path=PATH, page=page, pages=pages, titles=units, sortable=shown,
         links={PARTITION: _lineage_of(table)},
     )  # fmt: skip
-    return parts.section("Rows", rows)
+    later = [name for name in shown if name in views.LATER]
+    note = parts.note(
+        f"Nobody knew these at the decision: {', '.join(later)}. They are outcomes, never features."
+    )
+    return parts.section("Rows", rows, note)
 
 
 def _lineage_of(table: Table) -> Any:
@@ -123,8 +128,8 @@ def _partitions_section(state: State, context: Context, table: Table, where: lis
     return parts.section("Partitions", pick, chart)
 
 
-def _balance_section(context: Context, table: Table, where: list[Where]) -> Any:
-    frame = views.balance(context.tables, table, where)
+def _balance_section(context: Context, table: Table, where: list[Where], own: list[Partition]) -> Any:
+    frame = views.balance(context.tables, table, where, own)
     if frame.empty:
         return parts.section("Label balance", parts.empty("No row fulfils this filter."))
     shown = parts.data_table(
@@ -135,27 +140,37 @@ def _balance_section(context: Context, table: Table, where: list[Where]) -> Any:
 
 
 def _distribution_section(
-    state: State, context: Context, table: Table, where: list[Where], own: list[Partition] | None
+    state: State, context: Context, table: Table, where: list[Where], own: list[Partition]
 ) -> Any:
     columns = views.numeric_columns(table)
     column = chosen(state, "column", columns, "score")
     definition = next(c for c in table.columns if c.name == column)
     pick = parts.controls(parts.choice("column", "Column", columns, column, resets=()))
-    bins = context.tables.histogram(table, column, where=where, partitions=own)
-    if bins.empty:
-        return parts.section("Distribution", pick, parts.empty(f"{column} is null in all of these rows."))
     figures = {name: (name, column) for name in ("count", "avg", "stddev", "min", "median", "max")}
     one = context.tables.groups(table, (), figures, where=where, partitions=own).iloc[0]
+    if pd.isna(one["min"]):
+        there = context.tables.count(table, where, partitions=own)
+        words = f"{column} is null in all of these rows." if there else "No row fulfils this filter."
+        return parts.section("Distribution", pick, parts.empty(words))
+    span = (one["min"], one["max"])
+    bins = context.tables.histogram(table, column, span, where=where, partitions=own)
     unit = f" ({definition.unit})" if definition.unit else ""
     tiles = parts.tiles([(_SHORT[n], _figure(one[n]), "") for n in figures])
     chart = parts.figure(
         views.histogram_figure(bins, title=f"{column}{unit}"),
         title=f"Distribution of {column}",
+        id="chart-distribution",
         described=f"{column}: {definition.meaning}{unit}. {int(bins['rows'].sum()):,} rows from {_figure(one['min'])}"
-        f" to {_figure(one['max'])}, half of them below {_figure(one['median'])}.",
+        f" to {_figure(one['max'])}, half of them below {_figure(one['median'])}.{_when_known(column)}",
         height=320,
     )
     return parts.section("Distribution", pick, tiles, chart)
+
+
+def _when_known(column: str) -> str:
+    return (
+        " Nobody knew it at the decision: it is an outcome, never a feature." if column in views.LATER else ""
+    )
 
 
 _SHORT = {

@@ -6,6 +6,7 @@ in `version_views`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,22 @@ from dash import html
 from dash.development.base_component import Component
 
 from trader_pipeline.dashboard import parts
+from trader_pipeline.dashboard.components import Markup
+from trader_pipeline.dashboard.damage import DamagedTableError
+from trader_pipeline.dashboard.damage_views import damage_told, what_to_do
+from trader_pipeline.dashboard.hints import run_command
+from trader_pipeline.dashboard.markup import Html, element
 from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, State, chosen, href, number
 from trader_pipeline.dashboard.version_views import (
     compare_versions,
+    folded,
     other_folders,
     parents_frame,
     settings_now,
     table_tree,
 )
-from trader_pipeline.lineage import Node, parse_location, trace_line, verdict
+from trader_pipeline.lineage import Location, Node, trace_line, verdict
+from trader_pipeline.lineage.location import find_record
 from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import TABLES
 from trader_pipeline.store import Manifest, Partition
@@ -34,7 +42,7 @@ def layout(state: State, context: Context) -> list[Any]:
     """A record where the URL names one, else a table."""
     held = [t for t in TABLES if context.tables.exists(t)]
     if not held:
-        command = f"trader-pipeline run --profile {context.profile.name}"
+        command = run_command(context)
         return [parts.empty("No table exists yet, so nothing has an origin.", command)]
     by_record = state.get("of") == "record"
     switch = html.P(
@@ -50,23 +58,27 @@ def layout(state: State, context: Context) -> list[Any]:
 def _of_table(state: State, context: Context, held: list[Table]) -> list[Any]:
     name = chosen(state, "table", [t.name for t in held], held[-1].name)
     table = next(t for t in held if t.name == name)
-    keys = ["/".join(p) or "all" for p in context.tables.partitions(table)]
+    damaged = context.tables.damaged(table)
+    keys = ["/".join(p) or "all" for p in (*context.tables.partitions(table), *damaged)]
     key = chosen(state, "partition", keys)
     partition: Partition = () if key == "all" else tuple(key.split("/"))
-    manifest = context.tables.manifest(table, partition)
-    if manifest is None:
-        raise BadChoiceError(f"{name} {key} cannot be read: its file has no manifest")
     choices = parts.controls(
         parts.choice("table", "Table", [t.name for t in held], name, resets=("partition", "against", "page")),
         parts.choice("partition", "Partition", keys, key, resets=("page",)),
     )
+    if partition in damaged:
+        return [choices, parts.problem(damaged[partition]), what_to_do(context)]
+    manifest = context.tables.manifest(table, partition)
+    if manifest is None:
+        raise BadChoiceError(f"{name} {key} is not there any more")
     tree = table_tree(table, partition, context)
     return [
         parts.simulated_badge(manifest.simulated),
+        *damage_told(context, table),
         choices,
         _identity(table, manifest),
         parts.section("What it was made from", *_parents(table, partition, manifest, context)),
-        parts.section("Back to candles", html.P(_conclusion(verdict(tree))), _tree(tree)),
+        parts.section("Back to candles", html.P(_conclusion(verdict(tree))), _tree(folded(tree))),
         parts.section("Two versions", *_versions(state, table, partition, manifest, context)),
     ]
 
@@ -133,7 +145,10 @@ def _versions(
     )
     if not against:
         return [parts.controls(choice)]
-    frame, words = compare_versions(table, partition, manifest, context.data_root.parent / against)
+    try:
+        frame, words = compare_versions(table, partition, manifest, context.data_root.parent / against)
+    except DamagedTableError as error:
+        return [parts.controls(choice), parts.problem(error)]
     shown = [] if frame is None else [parts.data_table(frame, caption=f"Here, and in {against}")]
     return [parts.controls(choice), html.P(words), *shown]
 
@@ -141,7 +156,7 @@ def _versions(
 def _of_record(state: State, context: Context) -> list[Any]:
     files = record_files(context)
     if not files:
-        command = f"trader-pipeline run --profile {context.profile.name}"
+        command = run_command(context)
         return [parts.empty("No corpus or export has been written yet.", command)]
     name = chosen(state, "file", list(files))
     line = number(state, "line", 1)
@@ -153,7 +168,7 @@ def _of_record(state: State, context: Context) -> list[Any]:
     )
     try:
         node = _trace(record or f"{files[name]}:{line}", context)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return [choices, parts.problem(error)]
     simulated = any(n.simulated for n in node.walk())
     tree = [html.P(_conclusion(verdict(node))), _tree(node)]
@@ -168,11 +183,7 @@ def record_files(context: Context) -> dict[str, Path]:
 
 
 def _trace(text: str, context: Context) -> Node:
-    if ":" not in text and "/" in text:
-        raise ValueError(f"{text!r} is no record id; it has 16 hex digits")
-    where = parse_location(text, folder=context.data_root)
-    if where.path not in record_files(context).values():
-        raise ValueError(f"{text!r} is no record of {context.data_root}")
+    where = _location(text, context)
     return trace_line(
         where,
         data=context.data_root,
@@ -181,30 +192,46 @@ def _trace(text: str, context: Context) -> Node:
     )
 
 
+def _location(text: str, context: Context) -> Location:
+    """A record's id or `FILE:LINE` of the data folder. Nothing else is looked for on the disk.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if re.fullmatch(r"[0-9a-f]{16}", text):
+        return find_record(text, context.data_root)
+    name, _, line = text.rpartition(":")
+    own = [path for path in record_files(context).values() if str(path) == name]
+    if not own or not re.fullmatch(r"[1-9][0-9]{0,9}", line):
+        shown = text if len(text) <= 200 else f"{text[:200]}..."
+        raise ValueError(f"{shown!r} is no record of {context.data_root}; a record's id has 16 hex digits")
+    return Location(own[0], int(line))
+
+
 def _conclusion(words: str) -> str:
     words = words.replace("this line", "it")
     return f"{words[:1].upper()}{words[1:]}."
 
 
 def _tree(node: Node) -> Component:
-    return html.Div(html.Ul(_branch(node), className="tree"), className="scroll", tabIndex=0, role="region",
-                    **parts.aria(label="Ancestry"))  # fmt: skip
+    """In one piece: ancestors are many, and each has several parts."""
+    tree = element("ul", _branch(node), class_="tree")
+    return Markup(element("div", tree, class_="scroll", tabindex=0, role="region", aria_label="Ancestry"))
 
 
-def _branch(node: Node) -> Component:
-    name: Any = node.name
-    if to := _parent_address(node.name):
-        name = parts.link(node.name, to)
-    head: list[Any] = [
-        html.Strong(name),
-        *([" ", html.Code(node.hash[:12], title=node.hash)] if node.hash else []),
-        *([html.Span(node.state, className=f"state {_CLASSES[node.state]}")] if node.state else []),
-        *([html.Span("simulated", className="state note")] if node.simulated else []),
+def _branch(node: Node) -> Html:
+    to = _parent_address(node.name)
+    name = element("a", node.name, href=to) if to else node.name
+    head = [
+        element("strong", name),
+        *([" ", element("code", node.hash[:12], title=node.hash)] if node.hash else []),
+        *([element("span", node.state, class_=f"state {_CLASSES[node.state]}")] if node.state else []),
+        *([element("span", "simulated", class_="state note")] if node.simulated else []),
         f" {node.note}" if node.note else "",
     ]
-    details = [html.Div(line, className="details") for line in node.details()]
-    below = [html.Ul([_branch(n) for n in node.branches])] if node.branches else []
-    return html.Li([*head, *details, *below])
+    details = [element("div", line, class_="details") for line in node.details()]
+    below = [element("ul", *(_branch(n) for n in node.branches))] if node.branches else []
+    return element("li", *head, *details, *below)
 
 
 PAGE = Page(PATH, "Lineage", layout, summary="from any table or record back to candles, and what changed")

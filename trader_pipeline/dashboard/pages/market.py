@@ -1,62 +1,51 @@
 """Market: candles with regimes and gaps, and what volatility was, what the market asked for it.
 
-Belongs here: the page. Bars are joined on the server to at most 2,000 a view; a zoom asks again.
+Belongs here: the page. Bars are joined on the server to at most 1,000 a view; a zoom asks again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from dash import ClientsideFunction, Dash, Input
 
 from trader_pipeline.dashboard import parts
+from trader_pipeline.dashboard.damage_views import damage_told
 from trader_pipeline.dashboard.figures import (
     BARS,
-    MOST_BARS,
     add_gaps,
+    add_volume,
     add_windows,
     bar_step,
     candles_figure,
     lines_figure,
 )
+from trader_pipeline.dashboard.hints import run_command
+from trader_pipeline.dashboard.market_views import View, implied, last_close, missing_bars, realised
 from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, State, chosen, moment
 from trader_pipeline.dashboard.tables import Where
-from trader_pipeline.datasets.features import enough_history, market_features
 from trader_pipeline.schema import Market
-from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, OPTION_CHAIN, REGIME_WINDOWS, VOLATILITY_INDEX
+from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, REGIME_WINDOWS
 
-CHARTS = ("market-candles", "market-volatility")
-_LINES = 500
-"""Points of a volatility curve: each rests on 30 days, so more would show the same."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What a reader asked to see; `complaint` says what about it makes no sense, and then all is shown."""
-
-    market: Market
-    start: pd.Timestamp
-    end: pd.Timestamp
-    step: pd.Timedelta
-    complaint: str = ""
-    coarsened: bool = False
+_MOST_ROWS = 2_000
+"""Of gaps and of windows, in a span."""
 
 
 def layout(state: State, context: Context) -> list[Any]:
     """Choices, figures of the span, candles, volatility, and the tables of gaps and windows."""
     tables = context.tables
     markets = [p[0] for p in tables.partitions(KLINES)]
+    damage = damage_told(context, KLINES)
     if not markets:
-        command = f"trader-pipeline run --profile {context.profile.name}"
-        return [parts.empty("There are no candles yet.", command)]
+        command = run_command(context)
+        return damage or [parts.empty("There are no candles yet.", command)]
     view = read_view(state, chosen(state, "market", markets), context)
     manifest = tables.manifest(KLINES, (view.market.key,))
     candles = tables.candles(KLINES, (view.market.key,), step=view.step, start=view.start, end=view.end)
     head = [
         parts.simulated_badge(manifest is not None and manifest.simulated),
+        *damage,
         _choices(state, view, markets),
     ]
     if candles.empty:
@@ -67,7 +56,7 @@ def layout(state: State, context: Context) -> list[Any]:
     gaps, windows = _gaps(view, context), _windows(view, context)
     return [
         *head,
-        _figures_of_the_span(candles, gaps, view),
+        _figures_of_the_span(candles, gaps, view, context),
         parts.section("Prices", _candles(candles, gaps, windows, view)),
         parts.section("Volatility", *_volatility(candles, windows, view, context)),
         parts.section("Regime windows", *_windows_table(windows)),
@@ -119,24 +108,28 @@ def _gaps(view: View, context: Context) -> pd.DataFrame:
     if context.tables.manifest(KLINE_GAPS, key) is None:
         return KLINE_GAPS.empty()
     where = [Where("to", ">", view.start), Where("from", "<", view.end)]
-    return context.tables.page(KLINE_GAPS, where=where, order=["from"], limit=MOST_BARS, partitions=[key])
+    return context.tables.page(KLINE_GAPS, where=where, order=["from"], limit=_MOST_ROWS, partitions=[key])
 
 
 def _windows(view: View, context: Context) -> pd.DataFrame:
     if not context.tables.exists(REGIME_WINDOWS):
         return REGIME_WINDOWS.empty()
     where = [Where("end", ">", view.start), Where("start", "<", view.end)]
-    return context.tables.page(REGIME_WINDOWS, where=where, order=["start"], limit=MOST_BARS)
+    return context.tables.page(REGIME_WINDOWS, where=where, order=["start"], limit=_MOST_ROWS)
 
 
-def _figures_of_the_span(candles: pd.DataFrame, gaps: pd.DataFrame, view: View) -> Any:
+def _figures_of_the_span(candles: pd.DataFrame, gaps: pd.DataFrame, view: View, context: Context) -> Any:
     change = 100 * (candles["close"].iloc[-1] / candles["open"].iloc[0] - 1)
     fall = 100 * (1 - candles["close"] / candles["close"].cummax()).max()
-    missing = int(gaps["bars"].sum())
+    missing = missing_bars(gaps, view)
     bars = int(candles["bars"].sum())
     return parts.tiles(
         [
-            ("Last close", f"${candles['close'].iloc[-1]:,.0f}", f"{view.end:%Y-%m-%d %H:%M}"),
+            (
+                "Last close",
+                f"${candles['close'].iloc[-1]:,.0f}",
+                f"{last_close(view, context):%Y-%m-%d %H:%M}",
+            ),
             ("Change", f"{change:+.1f} %", "over the span shown"),
             ("Largest fall", f"{fall:.1f} %", "between closes shown"),
             ("Candles", f"{bars:,}", f"drawn as {len(candles):,} bars of {_words(view.step)}"),
@@ -147,23 +140,27 @@ def _figures_of_the_span(candles: pd.DataFrame, gaps: pd.DataFrame, view: View) 
 
 def _candles(candles: pd.DataFrame, gaps: pd.DataFrame, windows: pd.DataFrame, view: View) -> Any:
     figure = candles_figure(candles)
+    add_volume(figure, candles)
     add_windows(figure, windows, start=view.start, end=view.end)
     add_gaps(figure, gaps, float(candles["low"].min()))
     _fix_span(figure, view)
     coarser = (
-        "The bars asked for would be more than 2,000, so wider ones are drawn. " if view.coarsened else ""
+        "The bars asked for would be more than 1,000, so wider ones are drawn. " if view.coarsened else ""
     )
     described = (
         f"{view.market.underlying} from {view.start:%Y-%m-%d} to {view.end:%Y-%m-%d} in bars of {_words(view.step)},"
         f" between ${candles['low'].min():,.0f} and ${candles['high'].max():,.0f}. {coarser}"
-        "Hollow bars rose. Shades are regime windows, named in hindsight; crosses are gaps."
+        "Hollow blue bars rose, filled red ones fell; below stands the volume. Shades are regime windows, named in"
+        " hindsight; crosses are gaps."
         " Drag along the time to zoom, double-click for all."
     )
-    return parts.figure(figure, title="Candles", described=described, id=CHARTS[0], height=430)
+    return parts.figure(
+        figure, title="Candles", described=described, id="market-candles", height=500, zooms=True
+    )
 
 
 def _volatility(candles: pd.DataFrame, windows: pd.DataFrame, view: View, context: Context) -> list[Any]:
-    lines = {"realised, last 30 days": realised(candles, view, context), **implied(view, context)}
+    lines = {"realised, last 30 days": realised(view, context), **implied(view, context)}
     lines = {name: frame for name, frame in lines.items() if len(frame)}
     if not lines:
         return [parts.empty("The span is too short: realised volatility needs 30 days of candles before it.")]
@@ -185,55 +182,16 @@ def _volatility(candles: pd.DataFrame, windows: pd.DataFrame, view: View, contex
         else [parts.note("No volatility index and no option chain exist for this market.")]
     )
     return [
-        parts.figure(figure, title="Realised and implied", described=described, id=CHARTS[1], height=300),
+        parts.figure(
+            figure,
+            title="Realised and implied",
+            described=described,
+            id="market-volatility",
+            height=300,
+            zooms=True,
+        ),
         *missing,
     ]
-
-
-def realised(candles: pd.DataFrame, view: View, context: Context) -> pd.DataFrame:
-    """`time, value`: the feature `realised_volatility_30d` along the span, where enough candles lie before."""
-    needed = ["open_time", "high", "low", "close", "close_time"]
-    where = [Where("open_time", ">=", view.start - pd.Timedelta(days=40)), Where("open_time", "<", view.end)]
-    klines = context.tables.page(
-        KLINES, needed, where=where, order=["open_time"], limit=10**7, partitions=[(view.market.key,)]
-    )
-    times = pd.DatetimeIndex(pd.date_range(view.start, view.end, periods=_LINES).floor("min"))
-    times = times[enough_history(klines, times, step=view.market.step)]
-    if times.empty:
-        return pd.DataFrame({"time": [], "value": []})
-    features = market_features(klines, times, step=view.market.step)
-    return pd.DataFrame({"time": times, "value": features["realised_volatility_30d"].to_numpy()})
-
-
-def implied(view: View, context: Context) -> dict[str, pd.DataFrame]:
-    """`time, value` by name: the venue's index where it is recorded, else what the chain's calls ask at the money."""
-    tables, underlying = context.tables, view.market.underlying
-    if tables.exists(VOLATILITY_INDEX):
-        where = [Where("underlying", "=", underlying), *_within("close_time", view)]
-        index = tables.page(
-            VOLATILITY_INDEX, ["close_time", "iv_close"], where=where, order=["close_time"], limit=10**7
-        )
-        if len(index):
-            every = index.iloc[:: max(1, len(index) // _LINES)]
-            return {"volatility index": every.set_axis(["time", "value"], axis=1)}
-    own = [p for p in tables.partitions(OPTION_CHAIN) if p[0] == view.market.key]
-    if not own:
-        return {}
-    near = [
-        Where("dte", ">=", 20.0),
-        Where("dte", "<=", 45.0),
-        Where("delta", ">=", 0.4),
-        Where("delta", "<=", 0.6),
-    ]
-    chain = tables.groups(
-        OPTION_CHAIN, ["decision_time"], {"value": ("avg", "iv")}, where=[*near, *_within("decision_time", view)],
-        partitions=own,
-    )  # fmt: skip
-    return {"implied, calls at the money, 20 to 45 days": chain.set_axis(["time", "value"], axis=1)}
-
-
-def _within(column: str, view: View) -> list[Where]:
-    return [Where(column, ">=", view.start), Where(column, "<=", view.end)]
 
 
 def _fix_span(figure: go.Figure, view: View) -> None:
@@ -265,12 +223,4 @@ def _words(step: pd.Timedelta) -> str:
     return f"{hours:g} h" if hours < 24 else f"{hours / 24:g} d"
 
 
-def register(app: Dash, context: Context) -> None:
-    """A zoom on either chart goes into the URL."""
-    for chart in CHARTS:
-        app.clientside_callback(
-            ClientsideFunction(namespace="frame", function_name="zoomed"), Input(chart, "relayoutData")
-        )
-
-
-PAGE = Page("/market", "Market", layout, register, summary="candles, regimes, gaps, volatility")
+PAGE = Page("/market", "Market", layout, summary="candles, regimes, gaps, volatility")

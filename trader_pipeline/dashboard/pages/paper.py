@@ -10,8 +10,11 @@ from dash import Dash, html
 from dash.development.base_component import Component
 
 from trader_pipeline.dashboard import parts
+from trader_pipeline.dashboard.damage import DamagedTableError
+from trader_pipeline.dashboard.damage_views import damage_told
 from trader_pipeline.dashboard.deferred import fill_later, later
 from trader_pipeline.dashboard.figures import bar_step
+from trader_pipeline.dashboard.hints import run_command, tick_command
 from trader_pipeline.dashboard.page import Context, Page, State, chosen, href, number
 from trader_pipeline.dashboard.paper_views import (
     MOST_TRADES,
@@ -52,13 +55,17 @@ def layout(state: State, context: Context) -> list[Any]:
 
 def _replay(state: State, context: Context, pick: Component) -> list[Any]:
     held = context.tables.partitions(PAPER_REPLAY)
+    damage = damage_told(context, PAPER_REPLAY, REPLAY_EVALUATIONS, WINDOW_KLINES)
     if not held:
-        command = f"trader-pipeline run --profile {context.profile.name}"
-        return [parts.controls(pick), parts.empty("No window has been replayed on paper yet.", command)]
+        command = run_command(context)
+        return [
+            parts.controls(pick),
+            *damage,
+            parts.empty("No window has been replayed on paper yet.", command),
+        ]
     market = chosen(state, "market", sorted({key for key, _ in held}))
     regimes = sorted((regime for key, regime in held if key == market), key=lambda key: parse_regime(key)[1])
     regime = chosen(state, "regime", regimes, regimes[-1])
-    trades = _window_trades(context, market, regime)
     manifest = context.tables.manifest(PAPER_REPLAY, (market, regime))
     markets = parts.choice(
         "market", "Market", sorted({key for key, _ in held}), market, resets=(*_RESETS, "regime")
@@ -66,10 +73,20 @@ def _replay(state: State, context: Context, pick: Component) -> list[Any]:
     windows = parts.choice("regime", "Window", regimes, regime, resets=_RESETS)
     return [
         parts.simulated_badge(manifest is not None and manifest.simulated),
+        *damage,
         parts.controls(pick, markets, windows),
-        *_trades(state, trades, _window_candles(context, market, regime, trades)),
+        *_of_window(state, context, market, regime),
         _by_window(context, state, market, regimes),
     ]
+
+
+def _of_window(state: State, context: Context, market: str, regime: str) -> list[Any]:
+    """One window's trades; where its verdicts are damaged, no count of them."""
+    try:
+        trades = _window_trades(context, market, regime)
+    except DamagedTableError as error:
+        return [parts.problem(error)]
+    return _trades(state, trades, _window_candles(context, market, regime, trades))
 
 
 def _window_trades(context: Context, market: str, regime: str) -> pd.DataFrame:
@@ -82,7 +99,7 @@ def _window_trades(context: Context, market: str, regime: str) -> pd.DataFrame:
 
 def _window_candles(context: Context, market: str, regime: str, trades: pd.DataFrame) -> pd.DataFrame:
     """The window's candles, up to the end of its last trade, as few as a screen can show."""
-    if context.tables.manifest(WINDOW_KLINES, (market, regime)) is None:
+    if (market, regime) not in context.tables.partitions(WINDOW_KLINES):
         return WINDOW_KLINES.empty()
     _, start, end = parse_regime(regime)
     end = max([end, *trades["exit_ts"].dropna()]) + _MARGIN
@@ -93,13 +110,16 @@ def _window_candles(context: Context, market: str, regime: str, trades: pd.DataF
 def _by_window(context: Context, state: State, market: str, regimes: list[str]) -> Component:
     """GOOD, OK and BAD of every window, one row each."""
     rows = []
-    for regime in regimes:
+    damaged = context.tables.damaged(REPLAY_EVALUATIONS)
+    whole = [regime for regime in regimes if (market, regime) not in damaged]
+    for regime in whole:
         trades = _window_trades(context, market, regime)
         closed = trades["pnl_pct"].dropna()
         figures = {"mean P&L, %": closed.mean() if len(closed) else None, "total P&L, %": closed.sum()}
         rows.append({"window": regime, "trades": len(trades), **verdict_counts(trades), **figures})
     formats = {"mean P&L, %": "+.2f", "total P&L, %": "+.2f"}
-    links = {"window": lambda row: href(PATH, state, regime=row["window"], page=None, trade=None, sort=None)}
+    fresh = dict.fromkeys(("page", "trade", "sort"))
+    links = {"window": lambda row: href(PATH, state, regime=row["window"], **fresh) + "#verdicts"}
     table = parts.data_table(
         pd.DataFrame(rows), caption=f"Windows of {market}; a label is hindsight", links=links, formats=formats
     )
@@ -119,12 +139,13 @@ def _trades(state: State, trades: pd.DataFrame, candles: pd.DataFrame) -> list[A
     charts = [
         parts.figure(
             trades_figure(candles, trades), title="Entries and exits", height=440,
-            described=f"{len(trades):,} trades on the candles: full marks are entries, hollow ones exits, a dotted line"
-            f" the strike of a sold call. {_counted(counts)}{drawn}",
+            described=f"{parts.counted(len(trades), 'trade')} on the candles: full marks are entries, hollow ones"
+            f" exits, a dotted line the strike of a sold call. {_counted(counts)}{drawn}",
         )
     ]  # fmt: skip
     if len(pnl):
-        words = f"P&L of {len(pnl):,} closed trades against holding the coins (sold calls) or after fees, added up."
+        many = parts.counted(len(pnl), "closed trade")
+        words = f"P&L of {many} against holding the coins (sold calls) or after fees, added up."
         charts.append(parts.figure(pnl_figure(trades), title="P&L over time", described=words, height=300))
     return [
         parts.section("Verdicts", parts.tiles(tiles), *charts),
@@ -156,7 +177,7 @@ def _one_trade(state: State, trades: pd.DataFrame) -> list[Component]:
     words = [part for title, text in said for part in (parts.heading(title, 3), parts.text(text))]
     title = f"Trade {wanted}: {row['verdict']}" if closed else f"Trade {wanted}"
     close = html.P(parts.link("Close", href(PATH, state, trade=None)))
-    return [parts.section(title, parts.text(f"{head}."), *words, close)]
+    return [parts.section(title, parts.text(f"{head}."), *words, close, anchor="trade")]
 
 
 def _open_table(trades: pd.DataFrame) -> Component:
@@ -194,7 +215,7 @@ def _closed_table(state: State, trades: pd.DataFrame) -> Component:
         "pnl_pct",
         "verdict",
     ]
-    links = {"symbol": lambda row: href(PATH, state, trade=row["trade_id"])}
+    links = {"symbol": lambda row: href(PATH, state, trade=row["trade_id"]) + "#trade"}
     titles = {
         "exit_style": "exit style",
         "entry_ts": "entered",
@@ -204,7 +225,7 @@ def _closed_table(state: State, trades: pd.DataFrame) -> Component:
     titles |= {"pnl_pct": "P&L, %", "trade_id": "trade"}
     return parts.data_table(
         ordered[[*columns, "trade_id"]].iloc[_SIZE * (page - 1) : _SIZE * page],
-        caption=f"{len(ordered):,} closed trades; a symbol leads to its verdict in words",
+        caption=f"{parts.counted(len(ordered), 'closed trade')}; a symbol leads to its verdict in words",
         state=state, path=PATH, page=page, pages=pages, links=links, sortable=_SORTS, titles=titles,
         formats={"pnl_pct": "+.2f"},
     )  # fmt: skip
@@ -217,7 +238,7 @@ def _live(state: State, context: Context) -> Any:
         words = (
             f"No book is ticked in {folder} yet. Dagster's schedule paper_ticks does it every 5 minutes, too."
         )
-        return parts.empty(words, "trader-pipeline paper tick --market BTC_5m")
+        return parts.empty(words, tick_command(context, "BTC_5m"))
     market = chosen(state, "market", markets)
     evaluator = context.profile.evaluator
     trades = live_trades(folder, market, evaluator=evaluator)

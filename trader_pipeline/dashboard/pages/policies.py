@@ -11,11 +11,13 @@ from dash import html
 
 from trader_pipeline.dashboard import parts
 from trader_pipeline.dashboard import policy_views as views
+from trader_pipeline.dashboard.hints import run_command
 from trader_pipeline.dashboard.page import Context, Page, State, chosen
+from trader_pipeline.dashboard.sections import guarded
 from trader_pipeline.dashboard.tables import Tables, Where
 from trader_pipeline.evaluation.held_out import ORACLE
-from trader_pipeline.evaluation.overview import book_table, verdicts
-from trader_pipeline.evaluation.report.findings import build_findings
+from trader_pipeline.evaluation.overview import FEW_DECISIONS, book_table, verdicts
+from trader_pipeline.evaluation.report.findings import build_findings, findings_in_brief
 from trader_pipeline.evaluation.report.plots import equity_figure
 from trader_pipeline.schema import Table
 from trader_pipeline.schema.tables import (
@@ -29,9 +31,12 @@ from trader_pipeline.schema.tables import (
 PATH = "/policies"
 _EVERY = 10**9
 _BOARD = {
-    "policy": "policy", "mean_pnl_vs_hodl_pct": "mean P&L minus HODL, % of coin", "standing": "sign",
-    "accuracy_pct": "teacher's answer, %", "sold_pct": "sold, %", "steps": "steps",
-    "difference": "evaluated policy minus it, % of coin", "low": "interval from", "high": "to", "compared": "verdict",
+    "policy": "policy", "mean_pnl_vs_hodl_pct": "mean, % of coin", "interval": "interval", "tied": "with HODL",
+    "standing": "sign", "accuracy_pct": "teacher's answer, %", "sold_pct": "sold, %", "steps": "steps",
+}  # fmt: skip
+_PAIRS = {
+    "policy": "compared with", "difference": "mean difference, % of coin", "low": "interval from", "high": "to",
+    "compared": "verdict",
 }  # fmt: skip
 _BOARD_FORMATS = {
     "mean_pnl_vs_hodl_pct": "+.3f", "accuracy_pct": ".1f", "sold_pct": ".1f", "steps": ",.0f", "difference": "+.3f",
@@ -43,16 +48,21 @@ _BOOKS = {
     "hodl_max_drawdown_pct": "HODL's drawdown, %", "trades": "trades",
 }  # fmt: skip
 
-_LEAD = {
-    True: html.Strong("Ahead. ", className="good"),
-    False: html.Strong("Not ahead. ", className="bad"),
-}
+_NO_INTERVALS = (
+    "This policy_metrics was made before the means had intervals, so a mean here may be chance. To have them, delete"
+    " evaluation/policy_metrics in the data folder and run the profile again."
+)
+_NO_SCORE = (
+    "No Brier score and no ECE is given: both would need the probability among the answers that were allowed, and"
+    " policy_decisions holds that of the one answer given, among all texts the model could write. A model that gives"
+    " next to nothing to each answer and is always wrong would score 0.000, which reads as perfect."
+)
 
 
 def layout(state: State, context: Context) -> list[Any]:
     """Verdict, leaderboard, figures by regime, calibration, books."""
     if not context.tables.exists(POLICY_METRICS):
-        command = f"trader-pipeline run --profile {context.profile.name}"
+        command = run_command(context)
         return [parts.empty("No policy has been evaluated yet: policy_metrics is not there.", command)]
     metrics = _all(context, POLICY_METRICS)
     style = chosen(state, "exit_style", sorted(set(metrics["exit_style"])))
@@ -68,9 +78,9 @@ def layout(state: State, context: Context) -> list[Any]:
         parts.section("Verdict", *_verdict(metrics)),
         pick,
         parts.section("Leaderboard", *_leaderboard(metrics, style, segment)),
-        parts.section("By regime", *_regimes(context, style, segment)),
-        parts.section("Calibration", *_calibration(context, style, segment)),
-        parts.section("Books", *_books(context, metrics, style)),
+        guarded("By regime", lambda: _regimes(context, style, segment)),
+        guarded("Calibration", lambda: _calibration(context, style, segment)),
+        guarded("Books", lambda: _books(context, metrics, style)),
     ]
 
 
@@ -84,11 +94,7 @@ def _verdict(metrics: pd.DataFrame) -> Iterator[Any]:
     if not findings:
         yield parts.text("No adapter has been evaluated: policy_metrics holds no figures of one.")
         return
-    ahead = sum(bool(finding.ahead) for finding in findings)
-    yield parts.text(
-        f"{ahead} of the {len(findings)} statements below find the adapter ahead. A tie is not a lead: on held-out"
-        " steps only a difference whose whole interval lies above 0 counts."
-    )
+    yield parts.text(findings_in_brief(findings))
     yield html.Ul(
         [
             html.Li(
@@ -123,23 +129,38 @@ def _leaderboard(metrics: pd.DataFrame, style: str, segment: str) -> Iterator[An
         views.leaderboard_figure(board),
         title="Mean P&L against HODL on held-out steps",
         described=f"{len(board)} policies on the same {best['steps']:,.0f} steps; the best that does not know the"
-        f" future is {best['policy']} with {best['mean_pnl_vs_hodl_pct']:+.3f} % of the coin per decision. {losing}",
+        f" future is {best['policy']} with {best['mean_pnl_vs_hodl_pct']:+.3f} % of the coin per decision"
+        f"{_ties(board, best)} {losing}",
         height=110 + 30 * len(board),
     )
+    shown = board[[name for name in _BOARD if name in board]]
     yield parts.data_table(
-        board, caption=f"Policies, {segment}, {style}, the best first", titles=_BOARD, formats=_BOARD_FORMATS
-    )
+        shown, caption=f"Mean P&L minus HODL per decision, {segment}, {style}, the best first", titles=_BOARD,
+        formats=_BOARD_FORMATS,
+    )  # fmt: skip
+    if "interval" not in board:
+        yield parts.note(_NO_INTERVALS)
     words = "The teacher's answer is the label, so the teacher is right by definition; the oracle knows the future. "
     if "compared" in board:
-        words += (
-            "Intervals are of the paired stationary bootstrap; only the pairs that were evaluated have one. Fewer than"
-            " 30 differing decisions are a tie whatever the interval. No correction for several comparisons."
-        )
+        pairs = board.loc[board["compared"].notna(), list(_PAIRS)]
+        caption = "The evaluated policy minus others, decision by decision"
+        yield parts.data_table(pairs, caption=caption, titles=_PAIRS, formats=_BOARD_FORMATS)
     else:
-        words += (
-            "There are no intervals here: pairs are compared over all underlyings together (Underlying: all)."
-        )
+        words += "Pairs are compared over all underlyings together (Underlying: all)."
+    words += (
+        f" Intervals are of the stationary bootstrap over decision times. Fewer than {FEW_DECISIONS} sales, or"
+        " decisions that differ, are a tie whatever the interval. No correction for several comparisons."
+    )
     yield parts.note(words)
+
+
+def _ties(board: pd.DataFrame, best: pd.Series) -> str:
+    """The interval of the best, and how many cannot be told from holding the coins; a full stop where none is known."""
+    if "tied" not in board:
+        return "."
+    tied = int(board["tied"].str.startswith("tied").sum())
+    own = f", interval {best['interval']}, {best['tied'].partition(':')[0]} with HODL."
+    return f"{own} The thin lines are intervals: {tied} of {len(board)} are tied with holding."
 
 
 def _decisions(context: Context, style: str, segment: str) -> pd.DataFrame:
@@ -188,22 +209,25 @@ def _calibration(context: Context, style: str, segment: str) -> Iterator[Any]:
             " adapter that was evaluated by scoring its answers has one."
         )
         return
-    errors = views.calibration_errors(bins, decisions)
-    words = "; ".join(f"{r.policy}: Brier score {r.brier:.3f}, ECE {r.ece:.3f}" for r in errors.itertuples())
+    policies = decisions.dropna(subset=["answer_log_probability"]).groupby("policy")["correct"]
+    words = "; ".join(f"{name}: {own.mean():.1%} of {len(own):,} answers right" for name, own in policies)
     yield parts.figure(
         views.calibration_figure(bins),
         title="Probability against frequency",
-        described=f"{words}. On the dashed line a probability is what it says; bars are 95 % intervals of the share.",
+        described=f"{words}. {_NO_SCORE} On the dashed line an answer is right as often as its probability says; bars"
+        " are 95 % intervals of the share.",
         height=380,
     )
     yield parts.data_table(
         bins, caption="Answers by their probability",
-        titles={"probability": "mean probability", "frequency": "share right", "low": "interval from", "high": "to"},
+        titles={
+            "probability": "mean probability, not scaled", "frequency": "share right", "low": "interval from",
+            "high": "to",
+        },
         formats={"probability": ".3g", "frequency": ".1%", "low": ".1%", "high": ".1%"},
     )  # fmt: skip
     yield parts.note(
-        "The probability is that of the whole answer, its end of turn included, as the model gives it. It is not scaled"
-        " to the answers that were allowed, so an untrained model gives each of them next to nothing."
+        "The probability is that of the whole answer, its end of turn included, as the model gives it."
     )
 
 
@@ -225,8 +249,13 @@ def _books(context: Context, metrics: pd.DataFrame, style: str) -> Iterator[Any]
         yield _book_chart(context.tables, str(underlying), style, words, version)
         yield parts.data_table(
             rows[list(_BOOKS)], caption=f"Books on {underlying}, {style}", titles=_BOOKS,
-            formats={name: "+.2f" if name.endswith("_pct") else ",.0f" for name in list(_BOOKS)[1:]},
+            formats={name: _book_format(name) for name in list(_BOOKS)[1:]},
         )  # fmt: skip
+
+
+def _book_format(name: str) -> str:
+    """A drawdown is a size and has no sign."""
+    return ".2f" if "drawdown" in name else "+.2f" if name.endswith("_pct") else ",.0f"
 
 
 @lru_cache(maxsize=32)

@@ -10,7 +10,8 @@ from dash import Dash, html
 from dash.development.base_component import Component
 
 from trader_pipeline.dashboard import parts
-from trader_pipeline.dashboard.deferred import fill_later, later
+from trader_pipeline.dashboard.deferred import fill_later, later, shown_or_problem
+from trader_pipeline.dashboard.hints import run_command
 from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, State, href
 from trader_pipeline.dashboard.training_views import (
     TrainingRun,
@@ -31,18 +32,18 @@ _MOST_STEPS = 100_000
 
 
 def layout(state: State, context: Context) -> list[Any]:
-    log = context.tables.manifest(TRAINING_LOG)
+    manifests = [m for table in (TRAINING_LOG, FORGETTING) for m in context.tables.manifests(table).values()]
     return [
-        parts.simulated_badge(log is not None and log.simulated),
-        *_adapter(context),
-        *_forgetting(context),
+        parts.simulated_badge(any(m.simulated for m in manifests)),
+        shown_or_problem("adapter", lambda _: html.Div(_adapter(context)), state),
+        shown_or_problem("forgetting", lambda _: html.Div(_forgetting(context)), state),
         later("training-runs", state, words="Asking MLflow for its runs."),
     ]
 
 
 def _adapter(context: Context) -> list[Component]:
     if not context.tables.exists(TRAINING_LOG):
-        command = f"trader-pipeline run --profile {context.profile.name}"
+        command = run_command(context)
         return [parts.empty("No adapter has been trained in this data folder.", command)]
     log = context.tables.page(TRAINING_LOG, limit=_MOST_STEPS)
     chart = parts.figure(
@@ -76,7 +77,14 @@ def _facts(context: Context) -> list[Component]:
     path = context.data_root / "training" / "lora_adapter" / _MANIFEST
     if not path.is_file():
         return [parts.note(f"The adapter itself is not here: there is no {path}.")]
-    known = json.loads(path.read_text())
+    try:
+        return _facts_of(json.loads(path.read_text()))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        words = f"{path} cannot be read as an adapter's manifest ({type(error).__name__}: {error})."
+        return [parts.problem(f"{words} Delete its folder and train again.")]
+
+
+def _facts_of(known: dict[str, Any]) -> list[Component]:
     tiles = [
         (
             "Base model",
@@ -101,7 +109,7 @@ def _plain(value: Any) -> str:
 
 def _forgetting(context: Context) -> list[Component]:
     if not context.tables.exists(FORGETTING):
-        command = f"trader-pipeline run --profile {context.profile.name}"
+        command = run_command(context)
         return [
             parts.section("Forgetting", parts.empty("What the model forgot has not been measured.", command))
         ]
@@ -145,7 +153,7 @@ def _runs(state: State, context: Context) -> Any:
         if not runs:
             known = f"MLflow knows no run of the experiment {experiment}."
             return parts.section(
-                "Runs in MLflow", parts.controls(field), parts.empty(known, "trader-pipeline train --help")
+                "Runs in MLflow", parts.controls(field), parts.empty(known, run_command(context))
             )
         run, against = _chosen_run(state, "run", runs) or runs[0], _chosen_run(state, "against", runs)
         return parts.section("Runs in MLflow", *_run_parts(state, context, runs, run, against, field))
@@ -178,7 +186,7 @@ def _run_parts(
     field: Component,
 ) -> list[Any]:
     frame = runs_frame(runs)
-    links = {"run": lambda row: href(PATH, state, run=row["id"])}
+    links = {"run": lambda row: href(PATH, state, run=row["id"]) + "#runs-in-mlflow"}
     options = [(r.run_id[:8], f"{r.name} {r.run_id[:8]}") for r in runs]
     others = [("", "none"), *(o for o in options if o[0] != run.run_id[:8])]
     second = parts.choice("against", "Beside", others, against.run_id[:8] if against else "", resets=())

@@ -1,0 +1,42 @@
+"""Files in a table's folder that are no partition of it: truncated, foreign, or a copy under another name.
+
+Belongs here: telling them apart, and the sentence. What a page does about one is the page's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trader_pipeline.schema import Table
+from trader_pipeline.store import Manifest, TableStore, reference
+
+
+class DamagedTableError(OSError):
+    """A file of a table cannot be read as one; the message names it and says what is wrong."""
+
+
+def read_manifest(store: TableStore, table: Table, partition: Sequence[str]) -> Manifest | None:
+    """The partition's manifest; None where it has not been built.
+
+    Raises:
+        DamagedTableError: its file cannot be read, is none of this pipeline, or is of another partition.
+    """
+    path = store.path(table, partition)
+    try:
+        manifest = store.manifest(table, partition)
+    except (KeyError, TypeError) as error:  # no manifest in its footer, or one of other fields
+        raise DamagedTableError(f"{path} holds no table of this pipeline: it has no manifest.") from error
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # PyArrow's and JSON's own errors are ValueErrors
+        raise DamagedTableError(f"{path} cannot be read: {_first_sentence(error)}.") from error
+    if manifest is None:
+        return None
+    if (manifest.table, manifest.partition) != (table.name, tuple(partition)):
+        own = "/".join((manifest.table, *manifest.partition))
+        raise DamagedTableError(f"{path} is not {reference(table, partition)}: it holds {own}.")
+    return manifest
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).split(". ")[0].strip().rstrip(".") or type(error).__name__
