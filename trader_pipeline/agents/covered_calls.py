@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from trader_pipeline.agents.asking import FAULTS, AgentReply, AgentRequest, Asker, Fault
 from trader_pipeline.agents.prompts import PROMPTS
-from trader_pipeline.backtest.policy import DecisionStep
 from trader_pipeline.corpora.render import (
     PromptStep,
     RenderParams,
@@ -23,22 +22,19 @@ from trader_pipeline.corpora.render import (
     prompt_rows_of,
     render_pick,
 )
-from trader_pipeline.evaluation.policies import Choice, prompt_step_of
+from trader_pipeline.evaluation.policies import Choice, PromptedPolicy
 from trader_pipeline.schema.columns import NO_TRADE
 
 _LIST = "Candidates:\n"
-_Identity = tuple[str, pd.Timestamp, str]
-"""Underlying, decision time and exit style of a step."""
 _OF_REPLY = ("reasoning", "fault", "attempts", "prompt_tokens", "completion_tokens", "cost_usd")
 
 
 @dataclass
-class AgentPolicy:
+class AgentPolicy(PromptedPolicy):
     """Picks the candidate that a model names; whatever is no allowed answer is NO_TRADE and counted by kind.
 
-    A step is asked about once however often it comes. The candidates stand in the order of the corpora, drawn by
-    `seed` from the decision's identity. It serves the sequential backtest (`decide`) and held-out steps (`choose`).
-    `slopes` are the term structure's where it is recorded (`evaluation.policies.recorded_slopes`).
+    The candidates stand in the order of the corpora, drawn by `seed` from the decision's identity. AskingError, where
+    the model cannot be asked at all, is passed on.
     """
 
     name: str
@@ -47,23 +43,13 @@ class AgentPolicy:
     prompt: str = "covered_call"
     seed: int = 11
     slopes: Mapping[tuple[str, pd.Timestamp], float] = field(default_factory=dict, repr=False)
-    _asked: dict[_Identity, tuple[AgentReply, Choice]] = field(default_factory=dict, repr=False)
-
-    def decide(self, step: DecisionStep) -> str | None:
-        """The instrument to sell, or None. Passes on AskingError, where the model cannot be asked at all."""
-        if step.candidates.empty:
-            return None
-        slope = self.slopes.get((step.underlying, step.decision_time))
-        return self.choose([prompt_step_of(step, term_structure_slope=slope)])[0].instrument
-
-    def choose(self, steps: Sequence[PromptStep]) -> list[Choice]:
-        """One choice a step, in order; None where nothing is on offer or no answer came."""
-        return [self._choice(step) for step in steps]
+    _kept: dict[tuple, Choice] = field(default_factory=dict, repr=False)
+    _replies: dict[tuple, AgentReply] = field(default_factory=dict, repr=False)
 
     @property
     def replies(self) -> list[AgentReply]:
         """One for each step asked about, in the order of the questions."""
-        return [reply for reply, _ in self._asked.values()]
+        return list(self._replies.values())
 
     @property
     def faults(self) -> dict[Fault, int]:
@@ -87,23 +73,23 @@ class AgentPolicy:
             (
                 self.name,
                 *identity,
-                choice.instrument or NO_TRADE,
+                self._kept[identity].instrument or NO_TRADE,
                 *(getattr(reply, name) for name in _OF_REPLY),
             )
-            for identity, (reply, choice) in self._asked.items()
+            for identity, reply in self._replies.items()
         ]
         names = ["policy", "underlying", "decision_time", "exit_style", "choice", *_OF_REPLY]
         return pd.DataFrame(rows, columns=names)
 
-    def _choice(self, step: PromptStep) -> Choice:
-        if not step.candidates:
-            return Choice(None)
-        identity = (step.underlying, step.decision_time, step.exit_style)
-        if identity not in self._asked:
+    def _ask(self, steps: list[PromptStep]) -> dict[tuple, Choice]:
+        choices = {}
+        for step in steps:
             request, sold = pick_request(step, self.render, instructions=PROMPTS[self.prompt], seed=self.seed)
             reply = _checked(self.asker.ask(request), request)
-            self._asked[identity] = (reply, Choice(sold.get(reply.answer or "")))
-        return self._asked[identity][1]
+            identity = (step.underlying, step.decision_time, step.exit_style)
+            self._replies[identity] = reply
+            choices[identity] = Choice(sold.get(reply.answer or ""))
+        return choices
 
 
 def pick_request(

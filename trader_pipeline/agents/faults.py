@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 import agents
@@ -18,6 +16,7 @@ import openai
 from tenacity import RetryCallState
 
 from trader_pipeline.agents.asking import AskingError, Fault
+from trader_pipeline.klines.retrying import seconds_to_wait
 
 LONGEST_WAIT_SECONDS = 30.0
 """Where the host does not say how long to wait."""
@@ -80,18 +79,10 @@ def wait_seconds(state: RetryCallState, first: float) -> float:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds that the host asks to wait; its header holds them, or a date."""
+    """Seconds that the host asks to wait."""
     if not isinstance(error, openai.APIStatusError):
         return None
-    text = error.response.headers.get("retry-after", "").strip()
-    try:
-        return max(float(text), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (TypeError, ValueError):
-        return None
+    return seconds_to_wait(error.response.headers.get("retry-after", ""))
 
 
 def unreachable(address: str, attempts: int, *, silent_seconds: float | None = None) -> AskingError:

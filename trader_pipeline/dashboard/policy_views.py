@@ -119,8 +119,10 @@ def leaderboard_figure(board: pd.DataFrame) -> go.Figure:
     figure.add_trace(_figures_beside(values, lows, highs, names))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     ends = np.concatenate([lows, highs, [0.0]])
-    room = 0.2 * max(float(np.ptp(ends)), 1e-9)
-    figure.update_xaxes(range=[ends.min() - room, ends.max() + room])
+    span = max(float(np.ptp(ends)), 1e-9)
+    # Room for the figures beside the bars, on a phone too.
+    left, right = (0.4 if sign.any() else 0.05 for sign in (values < 0, values >= 0))
+    figure.update_xaxes(range=[ends.min() - left * span, ends.max() + right * span])
     figure.update_layout(hovermode="closest", showlegend=False)
     return figure
 

@@ -43,13 +43,18 @@ class Choice:
     kind: Kind | None = None
 
 
-class _PromptedPolicy:
-    """A step is asked about once however often it comes. What asks is in the classes below."""
+class PromptedPolicy:
+    """A step is asked about once however often it comes. What asks is in the classes that are made from it.
+
+    It serves the sequential backtest (`decide`) and held-out steps (`choose`). `slopes` are the term structure's where
+    it is recorded (see `recorded_slopes`).
+    """
 
     slopes: Mapping[tuple[str, pd.Timestamp], float]
     _kept: dict[tuple, Choice]
 
     def decide(self, step: DecisionStep) -> str | None:
+        """The instrument to sell, or None."""
         if step.candidates.empty:
             return None
         slope = self.slopes.get((step.underlying, step.decision_time))
@@ -67,7 +72,7 @@ class _PromptedPolicy:
 
 
 @dataclass
-class LanguageModelPolicy(_PromptedPolicy):
+class LanguageModelPolicy(PromptedPolicy):
     """Picks the answer with the highest log-probability, averaged over several orders of the candidates.
 
     The average is over instruments, not over indices, so the order in which candidates are listed cannot
@@ -103,7 +108,7 @@ class LanguageModelPolicy(_PromptedPolicy):
 
 
 @dataclass
-class FreeTextPolicy(_PromptedPolicy):
+class FreeTextPolicy(PromptedPolicy):
     """Lets the model write, and takes the answer its text gives; a text that is refused is NO_TRADE.
 
     The candidates are listed in one order: an answer is one text, and an average over several would hide its errors.

@@ -7,6 +7,7 @@ Does not belong here: what is asked (`klines.ccxt_source` and its siblings).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -259,17 +260,20 @@ def _status(error: BaseException) -> int | None:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    """Seconds that the answer asks to wait; the header holds them, or a date."""
+    """Seconds that the answer asks to wait."""
     response = _response(error)
-    text = response.headers.get("Retry-After", "").strip() if response is not None else ""
-    if not text:
-        return None
+    return None if response is None else seconds_to_wait(response.headers.get("Retry-After", ""))
+
+
+def seconds_to_wait(retry_after: str) -> float | None:
+    """The header `Retry-After` in seconds from now: it holds them, or a date (RFC 9110, 10.2.3); None for neither."""
     try:
-        return max(float(text), 0.0)
+        seconds = float(retry_after)
+        return None if math.isnan(seconds) else max(seconds, 0.0)
     except ValueError:
         pass
     try:
-        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0.0)
+        return max((parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds(), 0.0)
     except (TypeError, ValueError):
         return None
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
-from werkzeug.serving import make_server
 
 from trader_pipeline.agents.asking import AgentReply
-from trader_pipeline.dashboard.app import create_app
 from trader_pipeline.dashboard.page import Context
 from trader_pipeline.dashboard.tables import Tables
 from trader_pipeline.defs.resources import PipelineResource
@@ -30,6 +26,7 @@ from trader_pipeline.settings import load_profile
 from trader_pipeline.store import TableStore
 from trader_pipeline_tests.agents.scripted import reply
 from trader_pipeline_tests.dashboard.pages_data import write_agent_run
+from trader_pipeline_tests.dashboard.serving import served
 from trader_pipeline_tests.defs.conftest import OVERRIDES
 
 MARKET = ("BTC_1h",)
@@ -107,15 +104,8 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dashboard_address(whole_run: Path, profile: Profile) -> Iterator[str]:
     """A running dashboard over a whole run: TRADER_PIPELINE_DASHBOARD_DATA names its folder, else one is made."""
-    root = str(whole_run)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, create_app(profile, data_root=root).server, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(whole_run, profile) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

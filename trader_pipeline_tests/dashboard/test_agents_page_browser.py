@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
-from werkzeug.serving import make_server
 
-from trader_pipeline.dashboard.app import create_app
 from trader_pipeline.profile import Profile
 from trader_pipeline_tests.agents.scripted import reply
 from trader_pipeline_tests.dashboard.pages_data import MARKUP, write_agent_run, write_corpus
+from trader_pipeline_tests.dashboard.serving import served
 from trader_pipeline_tests.paper.replay_lines import numbered_file
 
 pytestmark = pytest.mark.slow
@@ -26,13 +24,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Itera
     books = root / "paper" / "live" / "BTC_5m"
     books.mkdir(parents=True)
     (books / "replay.jsonl").write_bytes(b"".join(numbered_file(12)))
-    server = make_server("127.0.0.1", 0, create_app(profile, data_root=root).server, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(root, profile) as address:
+        yield address
 
 
 @pytest.fixture

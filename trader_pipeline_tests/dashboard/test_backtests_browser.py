@@ -1,21 +1,18 @@
 """The page Backtests in a browser: a press always starts what the form says, and the run is seen to go and to end."""
 
 import json
-import logging
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.serving import make_server
 
 from trader_pipeline.dashboard import backtest_jobs, backtest_run
-from trader_pipeline.dashboard.app import create_app
 from trader_pipeline.dashboard.backtest_jobs import BacktestJobs
 from trader_pipeline_tests.dashboard.run_folder import tiny_profile, write_candles
+from trader_pipeline_tests.dashboard.serving import served
 
 _WAITS_FOR_GO = 'while [ ! -e "$0" ]; do sleep 0.05; done; exec "$@"'
 
@@ -25,14 +22,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     write_candles(tmp_path)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, create_app(tiny_profile(), data_root=tmp_path).server, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}/backtests"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(tmp_path, tiny_profile()) as address:
+        yield f"{address}/backtests"
 
 
 @pytest.fixture

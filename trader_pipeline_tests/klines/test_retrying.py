@@ -27,6 +27,7 @@ from trader_pipeline.klines.retrying import (
     checked_address,
     is_temporary,
     refuse_redirects,
+    seconds_to_wait,
 )
 from trader_pipeline_tests.klines.redirecting import redirecting
 
@@ -136,6 +137,22 @@ def test_retry_after_beyond_the_stated_maximum_is_a_refusal(serve: type[_Answers
     ):
         call_with_retries(server.get, what="a page", params=QUICK)
     assert server.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("", None),
+        ("soon", None),
+        ("nan", None),
+        ("7", 7),
+        (" 2.5 ", 2.5),
+        ("-3", 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+    ],
+)  # fmt: skip
+def test_the_header_is_seconds_or_a_date_or_nothing(header: str, seconds: float | None) -> None:
+    assert seconds_to_wait(header) == seconds
 
 
 def test_retry_after_may_be_a_date(serve: type[_Answers]) -> None:
