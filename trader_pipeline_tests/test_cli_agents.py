@@ -59,6 +59,7 @@ def test_a_run_asks_at_every_candle_and_leaves_its_folder(invoke, tmp_path):
     assert decisions["action"].tolist()[:3] == ["buy", "sell", "buy"]
     assert decisions["order"].iloc[-1] == "never_filled"
     assert len(wire.asked) == 8
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["address"] == wire.base_url
     files = sorted(p.name for p in (tmp_path / "run").iterdir() if p.name[0] != ".")
     assert files == ["decisions.csv", "observations.sqlite", "run.json", "states.csv", "steps.log"]
     assert not any(b"sk-secret" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())

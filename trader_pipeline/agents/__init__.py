@@ -13,7 +13,7 @@ loads no library: `fractal`, `agents` and `openai` load with the modules that ne
     run              one agent over one stretch of candles -> result, decisions, faults, cost
     run_folder       a finished run as files
     metrics          how it did, beside holding the coins
-    asking           a question and a reply               (openai_asker, faults, cache, ledger)
+    asking           a question and a reply               (address, openai_asker, faults, cache, ledger)
     endpoint         a local model behind the OpenAI protocol
     covered_calls    the agent as a policy of the backtest
     grid             many agents, compared on a validation window

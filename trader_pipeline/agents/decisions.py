@@ -9,11 +9,11 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import pandas as pd
 
-from trader_pipeline.agents.asking import AgentReply, Fault
+from trader_pipeline.agents.asking import FAULTS, AgentReply, Fault
 from trader_pipeline.agents.exchange import Fill
 
 OrderState = Literal["none", "filled", "clipped", "nothing_to_trade", "never_filled"]
@@ -101,7 +101,7 @@ def decisions_frame(decisions: Sequence[Decision]) -> pd.DataFrame:
 def count_faults(decisions: Sequence[Decision]) -> dict[str, int]:
     """How many decisions failed, for every kind of fault, those that never happened included."""
     found = Counter(d.fault for d in decisions)
-    return {kind: found[kind] for kind in get_args(Fault)}
+    return {kind: found[kind] for kind in FAULTS}
 
 
 def count_holds(decisions: Sequence[Decision]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from urllib.parse import urljoin, urlsplit
 
@@ -83,6 +84,13 @@ def retry_after(error: BaseException) -> float | None:
     if not isinstance(error, openai.APIStatusError):
         return None
     return seconds_to_wait(error.response.headers.get("retry-after", ""))
+
+
+def names_setting(error: openai.APIStatusError, name: str) -> bool:
+    """Whether the host refuses the question over this setting; not every host has a field to say it in."""
+    if error.param:
+        return error.param == name
+    return fault_of(error) is None and re.search(rf"\b{name}\b", json.dumps(error.body)) is not None
 
 
 def unreachable(address: str, attempts: int, *, silent_seconds: float | None = None) -> AskingError:

@@ -5,7 +5,7 @@ Belongs here: running the points, going on where a grid was stopped, and choosin
 
 The folder of a grid:
 
-    grid.json         settings, and the identity of every run
+    grid.json         settings, who is asked, and the identity of every run
     runs/KEY/         one agent over one window, see `run_folder`; its run.json is written last: then it is finished
     curves/KEY.csv    its value and that of holding the coins, in USD, a row a candle
     choice.json       the best by validation, written before anything runs on the test window
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from trader_pipeline.agents.asking import Asker, close_asker
+from trader_pipeline.agents.cache import OWN_SERVER
 from trader_pipeline.agents.grid_folder import (
     REPORT,
     SUMMARY,
@@ -80,6 +81,7 @@ def run_grid(
     workers: int = 1,
     market: str,
     simulated: bool,
+    address: str = OWN_SERVER,
     tracking: TrackingParams | None = None,
     on_done: OnDone | None = None,
 ) -> GridResult:
@@ -96,6 +98,7 @@ def run_grid(
         out: folder of the grid, new or of the same grid unfinished.
         workers: runs at a time, each in a process of its own.
         market, simulated: what the candles are of; every file about them says so.
+        address: whom `open_asker` asks, as `address.asked_address` says it: another one makes another grid.
         tracking: where MLflow records the grid; None: nowhere.
         on_done: hears of each run as it ends, with the reason where it failed.
 
@@ -109,7 +112,7 @@ def run_grid(
         raise ValueError(f"workers is {workers}; use 1 or more")
     for name in WINDOWS:
         window_candles(klines, params.window(name))  # before anything is asked
-    tasks = {name: tasks_of(params, name, klines) for name in WINDOWS}
+    tasks = {name: tasks_of(params, name, klines, address=address) for name in WINDOWS}
     about: dict[str, Any] = {"market": market, "simulated": simulated}
     work = partial(run_task, klines=klines, open_asker=open_asker, out=out, **about)
     with (
@@ -184,7 +187,8 @@ def run_task(
     agent = run.result.to_dataframe()[["timestamp", "net_balance"]]
     curves = agent.assign(hodl=hodl_curve(run)["net_balance"])
     write_atomic(curve_path(out, task), curves.to_csv(index=False).encode(), overwrite=True)
-    write_run(run, folder, market=market, window=task.window, simulated=simulated)  # last: it marks the end
+    about: dict[str, Any] = {"market": market, "simulated": simulated, "address": task.address}
+    write_run(run, folder, window=task.window, **about)  # last: it marks the end
 
 
 def _run_all(
@@ -265,9 +269,10 @@ def _reported(
     return GridResult(out, table, report, failed)
 
 
-def grid_key(params: GridParams, klines: pd.DataFrame) -> str:
-    """A short name for a grid of these settings on these candles, such as for its folder."""
-    identity = grid_identity(params, {name: tasks_of(params, name, klines) for name in WINDOWS})
+def grid_key(params: GridParams, klines: pd.DataFrame, *, address: str = OWN_SERVER) -> str:
+    """A short name for a grid of these settings on these candles, asked there, such as for its folder."""
+    tasks = {name: tasks_of(params, name, klines, address=address) for name in WINDOWS}
+    identity = grid_identity(params, tasks)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -105,8 +105,9 @@ def deflated_sharpe(returns: np.ndarray, *, trial_sharpes: Sequence[float], tria
 
     Args:
         returns: of the best trial, one a candle.
-        trial_sharpes: per candle, of every trial whose ratio is known, the best one among them. Where it alone is
-            known, the ratios are taken to vary as those of so many returns without skill do: by 1 / (n - 1).
+        trial_sharpes: per candle, of every trial whose ratio is known, the best one among them. They are taken to vary
+            by no less than the ratios of so many returns without skill do, 1 / (n - 1): the same trial twice tells
+            nothing of how much trials vary.
         trials: how many were tried, the failed ones and those of earlier grids among them.
 
     Returns:
@@ -116,8 +117,8 @@ def deflated_sharpe(returns: np.ndarray, *, trial_sharpes: Sequence[float], tria
 
     if len(returns) < 3 or float(np.std(returns)) <= _NO_RISK:
         return None
-    known = len(trial_sharpes) > 1
-    variance = float(np.var(trial_sharpes, ddof=1)) if known else 1 / (len(returns) - 1)
+    seen = float(np.var(trial_sharpes, ddof=1)) if len(trial_sharpes) > 1 else 0.0
+    variance = max(seen, 1 / (len(returns) - 1))
     return probabilistic_sharpe(
         sharpe=sharpe_per_period(returns),
         above=expected_largest_sharpe(variance=variance, trials=trials),

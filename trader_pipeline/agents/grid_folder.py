@@ -6,8 +6,8 @@ here: running the grid (`grid`), one run's own files (`run_folder`).
 
 from __future__ import annotations
 
-import fcntl
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +15,12 @@ from typing import Any
 
 from trader_pipeline.agents.grid_points import WINDOWS, GridParams, Task, WindowName
 from trader_pipeline.agents.grid_report import Figures
+from trader_pipeline.agents.locking import held_alone
 from trader_pipeline.store import write_atomic
 
 SUMMARY, REPORT = "run.json", "report.json"
+_BEFORE_THE_FIRST = re.compile(r"\.lock|mlflow_run\.json|\.(grid|mlflow_run)\.json\..+\.tmp")
+"""What a grid that was killed early leaves in its folder: no more than half of its first file."""
 UNTRACKED = "mlflow_unfinished"
 """Is there while MLflow lacks a part of the grid."""
 
@@ -58,13 +61,8 @@ def claimed(out: Path, params: GridParams, tasks: dict[WindowName, list[Task]]) 
     identity = grid_identity(params, tasks)
     _refuse_other(out, identity)
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise GridExistsError(
-                f"another process runs a grid in {out}; wait for it, or name another folder"
-            ) from None
+    busy = GridExistsError(f"another process runs a grid in {out}; wait for it, or name another folder")
+    with held_alone(out / ".lock", busy):
         _refuse_other(out, identity)  # again: another process may have been first
         for half in out.rglob(".*.tmp"):  # what a killed write left
             half.unlink(missing_ok=True)
@@ -74,8 +72,9 @@ def claimed(out: Path, params: GridParams, tasks: dict[WindowName, list[Task]]) 
 
 
 def grid_identity(params: GridParams, tasks: dict[WindowName, list[Task]]) -> dict[str, Any]:
-    """The settings, and the identity of every run over each window."""
+    """The settings, who is asked, and the identity of every run over each window."""
     return {
+        "addresses": sorted({task.address for name in WINDOWS for task in tasks[name]}),
         "params": params.model_dump(mode="json"),
         **{f"{name} runs": [task.key for task in tasks[name]] for name in WINDOWS},
     }
@@ -84,7 +83,7 @@ def grid_identity(params: GridParams, tasks: dict[WindowName, list[Task]]) -> di
 def _refuse_other(out: Path, identity: dict[str, Any]) -> None:
     path = out / "grid.json"
     if not path.is_file():
-        if out.exists() and [p for p in out.iterdir() if p.name not in (".lock", "mlflow_run.json")]:
+        if out.exists() and not all(_BEFORE_THE_FIRST.fullmatch(p.name) for p in out.iterdir()):
             raise GridExistsError(f"{out} holds other files; name a new folder for the grid")
         return
     begun = read_json(path)
@@ -97,10 +96,14 @@ def _refuse_other(out: Path, identity: dict[str, Any]) -> None:
 
 
 def _difference(begun: dict[str, Any], now: dict[str, Any]) -> str:
-    """The settings that differ; where none does, it is the candles or the text of the instructions."""
+    """The settings that differ; where none does, who is asked, or the candles or the text of the instructions."""
     before = begun.get("params", {})
     names = [name for name, value in now["params"].items() if before.get(name) != value]
-    return f"settings ({', '.join(names)})" if names else "candles or instructions"
+    if names:
+        return f"settings ({', '.join(names)})"
+    if (asked := begun.get("addresses")) != now["addresses"]:
+        return f"models: it asked {', '.join(asked or ['elsewhere'])}, not {', '.join(now['addresses'])}"
+    return "candles or instructions"
 
 
 def finished_report(out: Path) -> dict[str, Any] | None:

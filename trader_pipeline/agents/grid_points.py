@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from trader_pipeline.agents.cache import OWN_SERVER
 from trader_pipeline.agents.params import AgentParams
 from trader_pipeline.agents.prompts import SPOT_PROMPTS, instructions_of
 
@@ -90,13 +91,14 @@ class GridParams(BaseModel):
 
 @dataclass(frozen=True)
 class Task:
-    """One agent over one window, and the hash of everything that decides its result."""
+    """One agent over one window, who answers it, and the hash of everything that decides its result."""
 
     number: int
     params: AgentParams
     window_name: WindowName
     window: tuple[pd.Timestamp, pd.Timestamp]
     key: str
+    address: str = OWN_SERVER
 
     @property
     def name(self) -> str:
@@ -123,22 +125,27 @@ def grid_points(params: GridParams) -> list[AgentParams]:
     return [AgentParams.model_validate(shared | point) for point in ParameterGrid(values)]
 
 
-def tasks_of(params: GridParams, window_name: WindowName, klines: pd.DataFrame) -> list[Task]:
+def tasks_of(
+    params: GridParams, window_name: WindowName, klines: pd.DataFrame, *, address: str = OWN_SERVER
+) -> list[Task]:
     """One task a point, on the candles up to the window's end."""
     window = params.window(window_name)
     candles = candles_hash(known_candles(klines, window[1]))
     return [
-        Task(n, point, window_name, window, task_key(point, window, candles))
+        Task(n, point, window_name, window, task_key(point, window, candles, address), address)
         for n, point in enumerate(grid_points(params))
     ]
 
 
-def task_key(point: AgentParams, window: tuple[pd.Timestamp, pd.Timestamp], candles: str) -> str:
-    """SHA-256 over the settings, the text of the instructions, the window and the candles.
+def task_key(
+    point: AgentParams, window: tuple[pd.Timestamp, pd.Timestamp], candles: str, address: str
+) -> str:
+    """SHA-256 over the settings, who is asked, the text of the instructions, the window and the candles.
 
     How patiently a model is asked (retries, time-out) is among the settings: it decides which decisions become hold.
     """
     decides = {
+        "address": address,
         "agent": point.model_dump(mode="json"),
         "instructions": instructions_of(point.prompt),
         "window": [moment.isoformat() for moment in window],

@@ -2,8 +2,9 @@
 
 Belongs here: the file of trials. Does not belong here: what their number means (`grid_figures.deflated_sharpe`).
 
-`trials.jsonl` is only ever appended to, a line a trial, before it runs. A trial is one agent (settings and
-instructions) over one validation window of a market. A grid counts those whose validation windows overlap its own.
+`trials.jsonl` is only ever appended to, a line a trial, before it runs. A trial is one agent (settings,
+instructions, and where its model is asked) over one validation window of a market. A grid counts those whose validation
+windows overlap its own.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def _row(task: Task, market: str, simulated: bool) -> dict[str, Any]:
     return {
         "market": market,
         "simulated": simulated,
+        "address": task.address,
         "validation": [moment.isoformat() for moment in task.window],
         "agent": hashlib.sha256(json.dumps(agent, sort_keys=True).encode()).hexdigest(),
         "name": task.name,
@@ -75,7 +77,7 @@ def _rows(text: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["market"], row["simulated"], *row["validation"], row["agent"]
+    return row["market"], row["simulated"], row.get("address"), *row["validation"], row["agent"]
 
 
 def _overlap(row: dict[str, Any], own: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,32 +41,6 @@ class BudgetSpentError(AskingError):
     """No further question is paid for. A command ends with exit status 3; what was answered is kept."""
 
     exit_code = 3
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """One model's sums.
-
-    Attributes:
-        asked: questions put to the host; `cached`: those answered by the cache, for which nothing was paid.
-        prompt_tokens, completion_tokens: of the questions put, over all attempts.
-        cost_usd: what was paid for them; None where the model's price is not known.
-    """
-
-    model: str
-    asked: int
-    cached: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float | None
-
-    def sentence(self) -> str:
-        """The sums as one line."""
-        money = "price unknown" if self.cost_usd is None else f"{self.cost_usd:.4f} USD"
-        return (
-            f"{self.model}: {self.asked} asked, {self.cached} from the cache, {self.prompt_tokens} tokens read,"
-            f" {self.completion_tokens} written, {money}"
-        )
 
 
 class CostLedger:
@@ -135,29 +109,16 @@ class CostLedger:
 
     def spent_usd(self) -> float:
         """All that was paid, as far as prices are known; what was asked before one was known counts at that one."""
-        return sum(self._paid(row) for row in self._sums())
-
-    def totals(self) -> list[ModelCost]:
-        """The sums of each model, by name."""
-        totals = []
-        for row in self._sums():
-            model, asked, cached, read, written, *_, unpriced = row
-            paid = None if unpriced and model not in self.prices else self._paid(row)
-            totals.append(ModelCost(model, asked, cached, read, written, paid))
-        return totals
-
-    def _sums(self) -> list[tuple[Any, ...]]:
-        """A row a model: asked, cached, tokens read and written, money booked; the same of rows without money."""
-        return self._execute(
-            "SELECT model, sum(1 - cached), sum(cached), sum(prompt_tokens), sum(completion_tokens),"
-            " coalesce(sum(cost_usd), 0), sum(iif(cost_usd IS NULL, prompt_tokens, 0)),"
-            " sum(iif(cost_usd IS NULL, completion_tokens, 0)), sum(cost_usd IS NULL)"
-            " FROM questions GROUP BY model ORDER BY model"
+        rows = self._execute(
+            "SELECT model, coalesce(sum(cost_usd), 0), sum(iif(cost_usd IS NULL, prompt_tokens, 0)),"
+            " sum(iif(cost_usd IS NULL, completion_tokens, 0)) FROM questions GROUP BY model ORDER BY model"
         )
+        return sum(booked + self._later(model, read, written) for model, booked, read, written in rows)
 
-    def _paid(self, row: tuple[Any, ...]) -> float:
-        price = self.prices.get(row[0])
-        return float(row[5] + (price.cost(row[6], row[7]) if price is not None else 0.0))
+    def _later(self, model: str, read: int, written: int) -> float:
+        """What tokens cost that were booked when no price was known."""
+        price = self.prices.get(model)
+        return 0.0 if price is None else price.cost(read, written)
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
         if self._file is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,12 +25,14 @@ import openai
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from trader_pipeline.agents.actions import AgentAction
+from trader_pipeline.agents.address import address_of_environment, asked_address
 from trader_pipeline.agents.asking import AgentReply, AgentRequest, Asker, AskingError
-from trader_pipeline.agents.cache import OWN_SERVER, CachedAsker, ResponseCache
+from trader_pipeline.agents.cache import CachedAsker, ResponseCache
 from trader_pipeline.agents.faults import (
     UnusableReplyError,
     fault_of,
     is_worth_another,
+    names_setting,
     stopping,
     unreachable,
     wait_seconds,
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-OPENAI_ADDRESS = "https://api.openai.com/v1"
 MAX_TURNS = 4
 """Answers of the model to one question, tool calls among them; one that still calls the tool is malformed."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -93,19 +94,15 @@ class OpenAIAsker:
 
     def close(self) -> None:
         """Close the connections; also what `with contextlib.closing(asker)` calls. The asker asks no more."""
-        client, self._client = self._client, None
-        if client is not None:
-            self._run(client.close())
-        self._runner.close()
+        with self._alone:  # a question under way is answered first
+            client, self._client = self._client, None
+            if client is not None:
+                self._run(client.close())
+            _beside_a_running_loop(self._runner.close)
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """`work` in this asker's own event loop: connections belong to the loop that opened them."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._runner.run(work)
-        with ThreadPoolExecutor(1) as pool:  # this thread's loop is busy with the caller
-            return pool.submit(self._runner.run, work).result()
+        return _beside_a_running_loop(lambda: self._runner.run(work))
 
     async def _ask(self, request: AgentRequest, tokens: _Tokens) -> AgentReply:
         attempts = 0
@@ -134,7 +131,7 @@ class OpenAIAsker:
                     hooks=_EachAnswer(tokens),
                     run_config=agents.RunConfig(tracing_disabled=True),
                 )
-        except openai.BadRequestError as error:
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if not self._asks_otherwise(error):
                 raise
             return await self._answer(request, tokens)
@@ -146,19 +143,21 @@ class OpenAIAsker:
             return AgentReply(action=output)
         return AgentReply(answer=output.answer, reasoning=output.reasoning)
 
-    def _asks_otherwise(self, error: openai.BadRequestError) -> bool:
+    def _asks_otherwise(self, error: openai.APIStatusError) -> bool:
         """Whether the host refuses a setting that some models do not know, which is then put in another way."""
-        if error.param == "max_tokens" and self._limit_name == "max_tokens":
-            self._limit_name = "max_completion_tokens"  # what newer models call the same
-            return True
-        if error.param == "parallel_tool_calls" and self._parallel_known:
+        if self._parallel_known and names_setting(error, "parallel_tool_calls"):
             self._parallel_known = False
+            return True
+        if self._limit_name == "max_tokens" and names_setting(error, "max_tokens"):
+            self._limit_name = "max_completion_tokens"  # what newer models call the same
             return True
         return False
 
     async def _faulted(self, error: Exception, attempts: int) -> AgentReply:
         fault = fault_of(error)
         if fault is not None:
+            if not self._reached:
+                await self._models()  # whoever answers this is there, however slowly the question is answered
             if not self._reached:
                 seconds = self._params.timeout_seconds if fault == "timeout" else None
                 raise unreachable(self._address, attempts, silent_seconds=seconds) from None
@@ -243,15 +242,6 @@ class _EachAnswer(agents.RunHooks[Any]):
             raise agents.ModelBehaviorError("it calls tools several times at once")
 
 
-def address_of_environment() -> str:
-    """Where OPENAI_BASE_URL says that models are asked, or OpenAI's own address.
-
-    Raises:
-        AddressRefusedError: it is no address, or holds a password.
-    """
-    return checked_address(os.environ.get("OPENAI_BASE_URL") or OPENAI_ADDRESS)
-
-
 def asker_for(
     params: AgentParams,
     *,
@@ -272,6 +262,15 @@ def asker_for(
     if ledger is not None:
         asker = PaidAsker(asker, ledger, model=params.model)
     if cache is not None:
-        address = OWN_SERVER if base_url else address_of_environment().rstrip("/")
-        asker = CachedAsker(asker, ResponseCache(cache), params=params, address=address)
+        asker = CachedAsker(asker, ResponseCache(cache), params=params, address=asked_address(base_url))
     return asker if ledger is None else PricedAsker(asker, ledger, model=params.model)
+
+
+def _beside_a_running_loop(work: Callable[[], _Result]) -> _Result:
+    """What `work`, which runs a loop, gives; in a thread of its own where this one's loop is busy (notebooks)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()

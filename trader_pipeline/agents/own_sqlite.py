@@ -7,6 +7,7 @@ Belongs here: making, checking and opening the file, and errors that name it. Do
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class OwnFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_other()
         with self.open() as database:
-            database.execute("PRAGMA journal_mode=WAL")
+            _turn_to_wal(database)
             database.execute(f"PRAGMA application_id={self.mark}")
             for statement in statements:
                 database.execute(statement)
@@ -73,3 +74,16 @@ class OwnFile:
             raise ValueError(
                 f"{self.path}, the {self.what}, cannot be used ({error}); name another file, or move it away"
             ) from error
+
+
+def _turn_to_wal(database: sqlite3.Connection) -> None:
+    """SQLite does not wait here for another process that makes the same file."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.01)

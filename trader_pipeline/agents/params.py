@@ -1,6 +1,6 @@
 """Settings of one agent over candles.
 
-Belongs here: frozen parameters only, importable without a heavy library. Address and key of the endpoint are no
+Belongs here: frozen parameters, importable without a heavy library. Address and key of the endpoint are no
 settings: they come from OPENAI_BASE_URL and OPENAI_API_KEY in the environment alone.
 """
 
@@ -40,3 +40,10 @@ class AgentParams(BaseModel):
     def _known_prompt(cls, name: str) -> str:
         instructions_of(name)
         return name
+
+
+def patient(params: AgentParams, base_url: str | None) -> AgentParams:
+    """`params`; a model that this program serves at `base_url` is waited for longer, where no time-out was given."""
+    if base_url is None or "timeout_seconds" in params.model_fields_set:
+        return params
+    return params.model_copy(update={"timeout_seconds": LOCAL_SECONDS})

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from fractal.core.base.strategy import StrategyResult
 
-from trader_pipeline.agents.asking import AgentReply, AgentRequest, Asker
+from trader_pipeline.agents.asking import EVERYTHING, AgentReply, AgentRequest, Asker
 from trader_pipeline.agents.decisions import count_faults, count_holds, decisions_frame
 from trader_pipeline.agents.observations import JsonObservationsStorage, observations_of
 from trader_pipeline.agents.params import AgentParams
@@ -145,7 +145,7 @@ class _Recorder:
         told = {
             "instructions": request.instructions,
             "message": request.message,
-            "get_klines": request.klines(10**6),
+            "get_klines": request.klines(EVERYTHING),
             "action": reply.action.model_dump() if reply.action else None,
             "fault": reply.fault,
         }

@@ -6,7 +6,7 @@ Belongs here: the names and forms of these files. Does not belong here: the run 
     decisions.csv        what was answered, ordered and filled
     observations.sqlite  the candles as the agent saw them
     steps.log            each step in words
-    run.json             settings, market, window, figures; written last, so that it marks a finished run
+    run.json             settings, address, market, window, figures; written last, so that it marks a finished run
     .agent_run           until then: marks the folder as a run's; what lies in one without it is never removed
 
 What was answered from the cache and what was paid now is in none of them: the same answers make the same bytes.
@@ -14,7 +14,6 @@ What was answered from the cache and what was paid now is in none of them: the s
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -24,6 +23,8 @@ from typing import Any
 
 import pandas as pd
 
+from trader_pipeline.agents.cache import OWN_SERVER
+from trader_pipeline.agents.locking import held_alone
 from trader_pipeline.agents.metrics import agent_metrics
 from trader_pipeline.agents.observations import SPOT
 from trader_pipeline.agents.run import AgentRun, Window, run_summary
@@ -51,13 +52,8 @@ def claimed_run(folder: Path) -> Iterator[None]:
     """
     _refuse_other(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / MARKER).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FileExistsError(
-                f"another process runs an agent in {folder}; wait for it, or name another folder"
-            ) from None
+    busy = FileExistsError(f"another process runs an agent in {folder}; wait for it, or name another folder")
+    with held_alone(folder / MARKER, busy):
         open_run_folder(folder)
         yield
 
@@ -96,8 +92,13 @@ def _is_of_run(name: str) -> bool:
     )
 
 
-def write_run(run: AgentRun, folder: Path, *, market: str, window: Window, simulated: bool) -> Path:
+def write_run(
+    run: AgentRun, folder: Path, *, market: str, window: Window, simulated: bool, address: str = OWN_SERVER
+) -> Path:
     """Write states, decisions and summary into `folder`; returns the summary's path.
+
+    Args:
+        address: who was asked, as `address.asked_address` says it.
 
     Raises:
         FileExistsError: one of them is there.
@@ -110,6 +111,7 @@ def write_run(run: AgentRun, folder: Path, *, market: str, window: Window, simul
         "start": window[0].isoformat(),
         "end": window[1].isoformat(),
         "simulated": simulated,
+        "address": address,
         "candles_sha256": _candles_sha256(run),
         **run_summary(run),
         "metrics": agent_metrics(run).as_dict(),

@@ -107,15 +107,15 @@ def run(
       trader-pipeline agents run --klines candles --market ETH_4h --start 2024-01-01 --end 2024-04-01 \\
         --prompt bullish --model gpt-4.1-mini --price 0.40:1.60 --max-cost-usd 2 --out data/sample/agents/eth
     """
+    from trader_pipeline.agents.address import asked_address
     from trader_pipeline.agents.ledger import BudgetSpentError
-    from trader_pipeline.agents.params import AgentParams
+    from trader_pipeline.agents.params import AgentParams, patient
     from trader_pipeline.cli.agents_inputs import (
         agent_candles,
         closing_asker,
         host_of,
         moment_name,
         open_asker,
-        patient,
         shown_folder,
         spot_prompt,
     )
@@ -141,7 +141,7 @@ def run(
             asked = patient(params, host.base_url).model_copy(update={"model": host.model})
             asker = open_asker(asked, base_url=host.base_url, keeping=keeping)
             with closing_asker(asker):
-                _run(stretch, asked, asker, out, progress=progress)
+                _run(stretch, asked, asker, out, address=asked_address(host.base_url), progress=progress)
     except BudgetSpentError as error:
         raise BudgetSpent(str(error)) from error
     except KeyboardInterrupt:
@@ -162,7 +162,9 @@ def _claimed(out: Path) -> Iterator[None]:
         yield
 
 
-def _run(stretch: Stretch, params: AgentParams, asker: Asker, out: Path, *, progress: bool | None) -> None:
+def _run(
+    stretch: Stretch, params: AgentParams, asker: Asker, out: Path, *, address: str, progress: bool | None
+) -> None:
     """Run with a progress bar, write, say."""
     from tqdm import tqdm
 
@@ -179,7 +181,9 @@ def _run(stretch: Stretch, params: AgentParams, asker: Asker, out: Path, *, prog
             stretch.candles, params=params, asker=asker, window=stretch.window, storage=storage, log_path=out / LOG,
             show=lambda reply: bar.update(1),
         )  # fmt: skip
-    write_run(done, out, market=stretch.market.key, window=stretch.window, simulated=stretch.simulated)
+    write_run(
+        done, out, market=stretch.market.key, window=stretch.window, simulated=stretch.simulated, address=address
+    )  # fmt: skip
     _say(done, out, stretch.simulated)
 
 

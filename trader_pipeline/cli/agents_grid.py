@@ -6,8 +6,6 @@ Belongs here: the command's options and what it prints. Running the grid is `age
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +147,15 @@ def _grid(
     prices: tuple[tuple[str, tuple[float, float]], ...],
     max_cost_usd: float | None, workers: int, tracking_uri: str | None, progress: bool | None, **settings: Any,
 ) -> None:  # fmt: skip
-    from trader_pipeline.cli.agents_inputs import agent_candles, host_of, moment_name, patient, shown_folder
+    from trader_pipeline.agents.address import asked_address
+    from trader_pipeline.agents.params import patient
+    from trader_pipeline.cli.agents_inputs import (
+        agent_candles,
+        host_of,
+        moment_name,
+        shown_folder,
+        telling_what_is_paid,
+    )
     from trader_pipeline.schema import Market
 
     if max_cost_usd is not None and (unpriced := sorted(set(models) - dict(prices).keys())):
@@ -169,29 +175,11 @@ def _grid(
             open_priced, base_url=host.base_url, cache=cache, prices=dict(prices), max_cost_usd=max_cost_usd
         )
         params = params.model_copy(update=own)
-        with _telling_what_is_paid(cache, dict(prices)):
-            _run(stretch, params, asker, out, workers=workers, tracking_uri=tracking_uri, progress=progress)
-
-
-@contextmanager
-def _telling_what_is_paid(cache: Path, prices: dict[str, tuple[float, float]]) -> Iterator[None]:
-    """Say at the end, however it comes, what was paid now: the files tell what all answers cost."""
-    from trader_pipeline.agents.ledger import CostLedger, ModelPrice
-    from trader_pipeline.cli.agents_inputs import costs_path
-
-    if not prices:
-        yield
-        return
-    known = {
-        name: ModelPrice(prompt_usd=read, completion_usd=wrote) for name, (read, wrote) in prices.items()
-    }
-    ledger = CostLedger(costs_path(cache), prices=known)
-    before = ledger.spent_usd()
-    try:
-        yield
-    finally:
-        spent = ledger.spent_usd()
-        click.echo(f"{spent - before:.4f} USD paid now, {spent:.4f} in all ({costs_path(cache)})", err=True)
+        with telling_what_is_paid(cache, dict(prices)):
+            _run(
+                stretch, params, asker, out, asked_address(host.base_url), workers=workers, tracking_uri=tracking_uri,
+                progress=progress,
+            )  # fmt: skip
 
 
 def _params(models: tuple[str, ...], settings: dict[str, Any]) -> GridParams:
@@ -231,8 +219,8 @@ def open_priced(
 
 
 def _run(
-    stretch: Stretch, params: GridParams, asker: Any, out: Path, *, workers: int, tracking_uri: str | None,
-    progress: bool | None,
+    stretch: Stretch, params: GridParams, asker: Any, out: Path, address: str, *, workers: int,
+    tracking_uri: str | None, progress: bool | None,
 ) -> None:  # fmt: skip
     from tqdm import tqdm
 
@@ -256,7 +244,8 @@ def _run(
     with tqdm(total=2 * points, desc="runs", unit="run", disable=not shown) as bar:
         result = run_grid(
             stretch.candles, params=params, open_asker=asker, out=out, workers=workers, market=stretch.market.key,
-            simulated=stretch.simulated, tracking=_tracking(tracking_uri), on_done=lambda task, why: bar.update(1),
+            simulated=stretch.simulated, address=address, tracking=_tracking(tracking_uri),
+            on_done=lambda task, why: bar.update(1),
         )  # fmt: skip
     _say(result)
 

@@ -72,15 +72,6 @@ def host_of(model: str | None, *, adapter: Path | None, profile: Profile) -> Ite
         yield Host(endpoint.model, endpoint.base_url)
 
 
-def patient(params: AgentParams, base_url: str | None) -> AgentParams:
-    """`params`; a model that this command serves at `base_url` is waited for longer, where no time-out was given."""
-    from trader_pipeline.agents.params import LOCAL_SECONDS
-
-    if base_url is None or "timeout_seconds" in params.model_fields_set:
-        return params
-    return params.model_copy(update={"timeout_seconds": LOCAL_SECONDS})
-
-
 @contextlib.contextmanager
 def closing_asker(asker: Asker) -> Iterator[None]:
     """Its connections are closed when the block ends."""
@@ -124,6 +115,26 @@ class Keeping:
 def costs_path(cache: Path) -> Path:
     """The ledger beside a file of answers."""
     return cache.with_name(f"{cache.stem}_costs.sqlite")
+
+
+@contextlib.contextmanager
+def telling_what_is_paid(cache: Path, prices: dict[str, tuple[float, float]]) -> Iterator[None]:
+    """Say at the end, however it comes, what was paid now: the files tell what all answers cost."""
+    from trader_pipeline.agents.ledger import CostLedger, ModelPrice
+
+    if not prices:
+        yield
+        return
+    known = {
+        name: ModelPrice(prompt_usd=read, completion_usd=wrote) for name, (read, wrote) in prices.items()
+    }
+    ledger = CostLedger(costs_path(cache), prices=known)
+    before = ledger.spent_usd()
+    try:
+        yield
+    finally:
+        spent = ledger.spent_usd()
+        click.echo(f"{spent - before:.4f} USD paid now, {spent:.4f} in all ({costs_path(cache)})", err=True)
 
 
 def open_asker(params: AgentParams, *, base_url: str | None, keeping: Keeping) -> Asker:

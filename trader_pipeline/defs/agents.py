@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from trader_pipeline.agents.grid_points import GridParams
-from trader_pipeline.agents.params import LOCAL_SECONDS
+from trader_pipeline.agents.params import patient
 from trader_pipeline.agents.prompts import PROMPTS, SPOT_PROMPTS
 from trader_pipeline.defs.resources import PipelineResource
 from trader_pipeline.schema import Market
@@ -100,6 +100,7 @@ class _EachKeyOnce(yaml.SafeLoader):
     deps=[dg.AssetDep("klines", partition_mapping=dg.AllPartitionMapping())],
 )
 def agent_grid(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+    from trader_pipeline.agents.address import asked_address
     from trader_pipeline.agents.grid import GridResult, grid_key, load_grid, run_grid
     from trader_pipeline.agents.grid_folder import REPORT
     from trader_pipeline.agents.grid_report import sentences
@@ -113,13 +114,17 @@ def agent_grid(context: dg.AssetExecutionContext, pipeline: PipelineResource) ->
         asker_for, cache=folder / "answers.sqlite", ledger=CostLedger(folder / "answers_costs.sqlite")
     )
     with endpoint_of(pipeline, asked) as (experiment, base_url):
-        out = folder / f"{name}-{grid_key(experiment, candles)}"  # where the dashboard looks for grids
+        address = asked_address(base_url)
+        out = (
+            folder / f"{name}-{grid_key(experiment, candles, address=address)}"
+        )  # where the dashboard looks for grids
         result: GridResult = load_grid(out) or run_grid(
             candles,
             params=experiment,
             open_asker=partial(asker, base_url=base_url),
             out=out,
             workers=experiment.workers,
+            address=address,
             market=experiment.market,
             simulated=pipeline.is_simulated(KLINES, experiment.market),
             tracking=_tracking(pipeline),
@@ -159,8 +164,5 @@ def endpoint_of(pipeline: PipelineResource, asked: Experiment) -> Iterator[tuple
 
     adapter = pipeline.adapter_dir if asked.adapter else None
     with local_endpoint(LocalModel(pipeline.model_params, adapter=adapter)) as endpoint:
-        waits = (
-            {} if "timeout_seconds" in asked.agent.model_fields_set else {"timeout_seconds": LOCAL_SECONDS}
-        )
-        own = {"models": (endpoint.model,), "agent": asked.agent.model_copy(update=waits)}
+        own = {"models": (endpoint.model,), "agent": patient(asked.agent, endpoint.base_url)}
         yield asked.model_copy(update=own), endpoint.base_url

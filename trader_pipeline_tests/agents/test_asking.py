@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -105,6 +107,17 @@ def test_an_asker_works_inside_an_event_loop_and_outside_in_turn():
     assert [reply.action.action for reply in replies] == ["buy"] * 3
 
 
+def test_an_asker_is_closed_inside_an_event_loop():
+    async def inside():
+        with wire_server(says_json(**BUY)) as wire:
+            asker = OpenAIAsker(AgentParams(), base_url=wire.base_url)
+            reply = asker.ask(spot())
+            asker.close()
+            return reply
+
+    assert asyncio.run(inside()).action.action == "buy"
+
+
 def test_the_key_is_sent_to_the_address_of_the_environment_alone(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with wire_server(says_json(**BUY)) as wire:
@@ -144,6 +157,33 @@ def test_a_model_that_does_not_know_parallel_calls_is_asked_without():
         reply = ask(wire)
     assert (reply.action.action, reply.attempts) == ("buy", 1)
     assert "parallel_tool_calls" not in wire.asked[1]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("name", ["parallel_tool_calls", "max_tokens"])
+def test_a_setting_that_the_host_refuses_in_its_own_words_is_put_otherwise(status, name):
+    extra = {"detail": [{"type": "extra_forbidden", "loc": ["body", name]}]}
+    for unknown in (fails(status, f"Unrecognized argument: {name}"), {"status": status, "body": extra}):
+        with wire_server(unknown, says_json(**BUY)) as wire:
+            assert ask(wire).action.action == "buy"
+        assert [name in asked for asked in wire.asked] == [True, False]
+
+
+def test_a_host_that_goes_on_refusing_a_setting_stops_the_run():
+    with wire_server(fails(400, "no parallel_tool_calls and no max_tokens")) as wire:
+        with pytest.raises(AskingError, match="refuses the question"):
+            ask(wire)
+        assert len(wire.asked) == 3
+
+
+def test_an_asker_that_is_closed_meanwhile_answers_first():
+    with wire_server({"sleep": 0.3, **says_json(**BUY)}) as wire, ThreadPoolExecutor(1) as pool:
+        asker = OpenAIAsker(AgentParams(model="small-1"), base_url=wire.base_url)
+        reply = pool.submit(asker.ask, spot())
+        while not wire.asked:
+            time.sleep(0.01)
+        asker.close()
+        assert reply.result().action.action == "buy"
 
 
 def test_a_server_on_this_machine_is_asked_without_proxy_and_not_told_of_the_organization(monkeypatch):

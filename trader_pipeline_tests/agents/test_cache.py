@@ -4,11 +4,14 @@ import json
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 
+from trader_pipeline.agents import own_sqlite
 from trader_pipeline.agents.actions import AgentAction
 from trader_pipeline.agents.asking import AgentReply
 from trader_pipeline.agents.cache import CachedAsker, ResponseCache, request_key
@@ -52,6 +55,24 @@ def test_a_second_run_asks_nobody_and_answers_the_same(tmp_path, monkeypatch):
     assert all(reply.cached for reply in second)
     assert [reply.fault for reply in second] == [None, "malformed", None, "malformed"]
     assert (second[2].answer, second[2].reasoning) == ("1", "x")
+
+
+def test_a_file_that_several_make_at_once_is_made_once(tmp_path):
+    """Each has a connection of its own, as processes have."""
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(30):
+            path, together = tmp_path / f"{number}.sqlite", Barrier(4)
+            made = [pool.submit(lambda p=path, b=together: (b.wait(), ResponseCache(p))) for _ in range(4)]
+            assert [len(one.result()[1]) for one in made] == [0] * 4
+
+
+def test_a_file_that_stays_locked_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_sqlite, "BUSY_SECONDS", 0.05)
+    path = tmp_path / "a.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ValueError, match="database is locked"):
+            ResponseCache(path)
 
 
 def test_an_answer_that_was_kept_without_a_reasoning_is_read(cache):

@@ -106,6 +106,11 @@ def test_a_host_that_accepts_and_says_nothing_stops_the_run():
             asker.ask(spot())
 
 
+def test_a_host_that_is_slow_from_the_first_question_on_and_lists_its_models_is_a_timeout():
+    with wire_server(is_slow(2)) as wire:
+        assert ask(wire, retries=0, timeout_seconds=0.3).fault == "timeout"
+
+
 def test_a_host_that_sends_elsewhere_is_not_followed():
     with wire_server(says_json(**BUY)) as elsewhere, wire_server(sends_to(elsewhere.base_url)) as wire:
         with pytest.raises(AskingError, match=r"sends on to http://127\.0\.0\.1 \(HTTP 307\).*not followed"):

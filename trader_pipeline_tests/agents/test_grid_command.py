@@ -7,9 +7,8 @@ from click.testing import CliRunner
 
 from trader_pipeline.agents.grid import run_task
 from trader_pipeline.agents.grid_points import WINDOWS, GridParams, tasks_of
-from trader_pipeline.agents.params import AgentParams
+from trader_pipeline.agents.params import AgentParams, patient
 from trader_pipeline.cli.agents_grid import grid
-from trader_pipeline.cli.agents_inputs import patient
 from trader_pipeline_tests.agents.grid_askers import CANDLES, kept_in
 
 VALIDATION, TEST = "2024-01-02:2024-01-03", "2024-01-03T00:00:2024-01-04T06:00"
@@ -50,7 +49,7 @@ def keep_answers(folder):
 
 
 @pytest.mark.slow
-def test_a_grid_whose_answers_are_kept_asks_nobody_and_tells_what_came_of_it(folder):
+def test_a_grid_whose_answers_are_kept_asks_nobody_and_tells_what_came_of_it(folder, monkeypatch):
     keep_answers(folder)
     done = call(folder, "--no-progress")
     assert done.exit_code == 0, done.output
@@ -62,6 +61,10 @@ def test_a_grid_whose_answers_are_kept_asks_nobody_and_tells_what_came_of_it(fol
     again = call(folder)
     assert again.exit_code == 2
     assert "holds this grid, finished" in again.output
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:10/v1")
+    elsewhere = call(folder)
+    assert elsewhere.exit_code == 2
+    assert "it asked http://127.0.0.1:9/v1, not http://127.0.0.1:10/v1" in " ".join(elsewhere.output.split())
 
 
 @pytest.mark.slow

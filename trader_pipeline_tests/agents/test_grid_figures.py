@@ -66,10 +66,22 @@ def by_hand(returns, sharpes, trials):
 
 @pytest.mark.parametrize("returns", [SKEWED, -SKEWED + 0.002], ids=["long right tail", "long left tail"])
 def test_the_deflated_ratio_is_that_of_the_article(returns):
-    sharpes = [sharpe_per_period(returns), 0.02, -0.05]
+    sharpes = [sharpe_per_period(returns), 0.15, -0.15]
     found = deflated_sharpe(returns, trial_sharpes=sharpes, trials=7)
-    assert 0.2 < found < 0.95
+    assert 0.1 < found < 0.95
     assert found == pytest.approx(by_hand(returns.tolist(), sharpes, 7), rel=1e-9)
+
+
+def test_the_same_trial_twice_is_no_proof_of_skill():
+    returns = NOISE[:168] + 0.001
+    own = sharpe_per_period(returns)
+    alone, twice, nearly = (
+        deflated_sharpe(returns, trial_sharpes=known, trials=20)
+        for known in ([own], [own, own], [own, own * 1.0001])
+    )
+    assert alone == twice == nearly
+    many = deflated_sharpe(returns, trial_sharpes=[own, own], trials=21)
+    assert many < alone < deflated_sharpe(returns, trial_sharpes=[own], trials=1)
 
 
 def test_the_best_of_many_without_skill_is_seldom_certified():

@@ -81,6 +81,8 @@ def test_trials_are_noted_once_and_counted_where_the_windows_overlap(tmp_path):
     assert count_trials(path, other, **{**ABOUT, "market": "ETH_1h"}) == 1
     assert count_trials(path, other, **{**ABOUT, "simulated": False}) == 1
     later = {"validation": (VALIDATION[1], TEST[0] + HOUR), "test": (TEST[0] + HOUR, TEST[1])}
+    elsewhere = tasks_of(grid_params(), "validation", CANDLES, address="http://a.example/v1")
+    assert count_trials(path, elsewhere, **ABOUT) == 6, "the same names at another host are other agents"
     apart = tasks_of(grid_params(**ONE, **later), "validation", CANDLES)
     assert count_trials(path, apart, **ABOUT) == 1, "windows that only touch have no candle in common"
 
