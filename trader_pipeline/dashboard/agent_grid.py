@@ -29,11 +29,12 @@ def grid_table(state: State, table: pd.DataFrame, path: str) -> Component:
     differ = [name for name in _SETTINGS if name not in same_settings(table)]
     figures = [f"{window}_{name}" for name in _FIGURES for window in WINDOWS]
     first, rest = (n for n in differ if n == "prompt"), (n for n in differ if n != "prompt")
-    first, rest = (n for n in differ if n == "prompt"), (n for n in differ if n != "prompt")
     shown = table[["point", *first, *figures, *rest]].copy()
     columns = list(shown.columns)
     percent = [name for name in columns if name.endswith(_PERCENT)]
     shown[percent] *= 100
+    falls = [f"{window}_max_drawdown" for window in WINDOWS]
+    shown[falls] = shown[falls].abs()  # a size, as on the other pages
     if "sort" in state:
         sort = chosen(state, "sort", [f"{sign}{name}" for name in columns for sign in ("", "-")])
         shown = shown.sort_values(sort.removeprefix("-"), ascending=not sort.startswith("-"), kind="stable")

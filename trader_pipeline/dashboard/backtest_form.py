@@ -7,6 +7,7 @@ started here (`backtest_jobs`) or drawn (`backtest_views`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,13 +17,15 @@ from trader_pipeline import __version__
 from trader_pipeline.backtest.params import BacktestParams
 from trader_pipeline.backtest.window import resolve_window
 from trader_pipeline.dashboard.backtest_jobs import CODE, BacktestJob
+from trader_pipeline.dashboard.damage import DamagedTableError, body_errors_named
 from trader_pipeline.dashboard.page import BadChoiceError, moment
+from trader_pipeline.dashboard.tables import Tables
 from trader_pipeline.klines.tables import refuse_gappy
 from trader_pipeline.profile import Profile
 from trader_pipeline.schema import TIMEFRAMES, Market, Table
 from trader_pipeline.schema.columns import EXIT_STYLES
-from trader_pipeline.schema.tables import KLINES, OPTION_QUOTES, REGIME_WINDOWS, VOLATILITY_INDEX
-from trader_pipeline.store import Manifest, TableStore, reference
+from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, OPTION_QUOTES, REGIME_WINDOWS, VOLATILITY_INDEX
+from trader_pipeline.store import Manifest, MissingTableError, reference
 
 DATES = "dates"
 """The choice of window in which the two dates count."""
@@ -46,10 +49,10 @@ class Form:
     job: BacktestJob | None = None
 
 
-def held_underlyings(store: TableStore, profile: Profile) -> list[str]:
-    """Coins whose finest candles are on disk."""
+def held_underlyings(tables: Tables, profile: Profile) -> list[str]:
+    """Coins whose finest candles are on disk and no damaged file."""
     finest = profile.klines.finest_timeframe
-    held = {partition[0] for partition in store.partitions(KLINES)}
+    held = {partition[0] for partition in tables.partitions(KLINES)}
     return sorted(key.split("_")[0] for key in held if key.endswith(f"_{finest}"))
 
 
@@ -63,18 +66,18 @@ def held_timeframes(profile: Profile) -> list[str]:
     ]
 
 
-def closed_windows(store: TableStore) -> pd.DataFrame:
-    """REGIME_WINDOWS that are over; empty where none were dated."""
-    if store.manifest(REGIME_WINDOWS) is None:
-        return REGIME_WINDOWS.empty()
-    windows = store.read(REGIME_WINDOWS)
-    return windows[~windows["provisional"]].sort_values("start", ignore_index=True)
+def closed_windows(tables: Tables) -> pd.DataFrame:
+    """REGIME_WINDOWS that are over; empty where none were dated, or their file is damaged: the page names it."""
+    windows = REGIME_WINDOWS.empty()
+    with suppress(MissingTableError, DamagedTableError):
+        windows = tables.page(REGIME_WINDOWS, limit=10**6)
+    return windows[~windows["provisional"].astype(bool)].sort_values("start", ignore_index=True)
 
 
-def fill_form(state: Mapping[str, str], store: TableStore, profile: Profile) -> Form:
+def fill_form(state: Mapping[str, str], tables: Tables, profile: Profile) -> Form:
     """The form's values: the address' where it names them, else those of the profile and the first dated window."""
-    windows = closed_windows(store)
-    held = held_underlyings(store, profile)
+    windows = closed_windows(tables)
+    held = held_underlyings(tables, profile)
     own = {Market.parse(m).underlying: Market.parse(m).timeframe for m in profile.markets}
     underlying = state.get("underlying") or next(iter([c for c in own if c in held] or held), "")
     values = {
@@ -93,11 +96,11 @@ def fill_form(state: Mapping[str, str], store: TableStore, profile: Profile) -> 
     return Form(values)
 
 
-def read_form(form: Form, store: TableStore, profile: Profile) -> Form:
+def read_form(form: Form, tables: Tables, profile: Profile) -> Form:
     """The form with its job, or with a sentence for each field that is wrong."""
     values, errors = form.values, dict[str, str]()
-    market = _market(values, store, profile, errors)
-    if values["window"] not in (known := [*closed_windows(store)["regime"], DATES]):
+    market = _market(values, tables, profile, errors)
+    if values["window"] not in (known := [*closed_windows(tables)["regime"], DATES]):
         errors["window"] = f"Unknown window; choose {', '.join(known)}."
     params = _params(values, profile, errors)
     start, end = (_moment(values, name, errors) for name in ("start", "end"))
@@ -110,14 +113,16 @@ def read_form(form: Form, store: TableStore, profile: Profile) -> Form:
     finest = Market(market.underlying, profile.klines.finest_timeframe)
     try:
         begin, finish, _ = resolve_window(
-            store.read(KLINES, (finest.key,), columns=["open_time", "close_time", "close"]), market=market,
+            _closes(tables, finest), market=market,
             start=start, end=end, params=params, option_params=profile.options,
         )  # fmt: skip
+    except DamagedTableError as error:
+        return Form(values, {"underlying": f"{error}"})
     except ValueError as error:
         return Form(values, _beside(f"{error}."))
     try:
-        parents, simulated = _inputs(store, finest, profile)
-    except ValueError as error:
+        parents, simulated = _inputs(tables, finest, profile)
+    except (ValueError, DamagedTableError) as error:
         return Form(values, {"underlying": f"{error}"})
     styles = EXIT_STYLES if values["exit"] == BOTH else (values["exit"],)
     job = BacktestJob(
@@ -125,6 +130,12 @@ def read_form(form: Form, store: TableStore, profile: Profile) -> Form:
         backtest=params, options=profile.options, parents=parents | _made_by(profile, params), simulated=simulated,
     )  # fmt: skip
     return Form(values, job=job)
+
+
+def _closes(tables: Tables, finest: Market) -> pd.DataFrame:
+    columns = ["open_time", "close_time", "close"]
+    with body_errors_named([tables.store.path(KLINES, (finest.key,))]):
+        return tables.store.read(KLINES, (finest.key,), columns=columns)
 
 
 def _beside(text: str) -> dict[str, str]:
@@ -136,9 +147,9 @@ def _beside(text: str) -> dict[str, str]:
 
 
 def _market(
-    values: Mapping[str, str], store: TableStore, profile: Profile, errors: dict[str, str]
+    values: Mapping[str, str], tables: Tables, profile: Profile, errors: dict[str, str]
 ) -> Market | None:
-    held = held_underlyings(store, profile)
+    held = held_underlyings(tables, profile)
     if values["underlying"] not in held:
         known = f"choose {' or '.join(held)}" if held else "make them first: trader-pipeline run"
         errors["underlying"] = f"There are no candles of {values['underlying'] or 'any coin'}; {known}."
@@ -168,22 +179,25 @@ def _moment(values: Mapping[str, str], name: str, errors: dict[str, str]) -> pd.
         return None
 
 
-def _inputs(store: TableStore, finest: Market, profile: Profile) -> tuple[dict[str, str], bool]:
+def _inputs(tables: Tables, finest: Market, profile: Profile) -> tuple[dict[str, str], bool]:
     """Content hashes of the tables that the run reads, and whether the candles are simulated.
 
     Raises:
         ValueError: too many candles are missing; recorded quotes are asked for and there are none, or the candles are
             simulated.
+        DamagedTableError: a file of them cannot be read.
     """
-    refuse_gappy(store, finest.key)
-    candles = store.manifest(KLINES, (finest.key,))
+    tables.manifest(KLINE_GAPS, (finest.key,))
+    refuse_gappy(tables.store, finest.key)
+    candles = tables.manifest(KLINES, (finest.key,))
     assert candles is not None, "the form was checked against the candles on disk"
     parents = {reference(KLINES, (finest.key,)): candles.content_hash}
-    index, quotes = _filled(store, VOLATILITY_INDEX), _filled(store, OPTION_QUOTES)
-    if index and not candles.simulated:
+    index = None if candles.simulated else _filled(tables, VOLATILITY_INDEX)
+    if index:
         parents[reference(VOLATILITY_INDEX)] = index.content_hash
     if profile.options.source == "recorded":
-        if quotes is None or candles.simulated:
+        quotes = None if candles.simulated else _filled(tables, OPTION_QUOTES)
+        if quotes is None:
             raise ValueError("The profile asks for recorded quotes, and there are none for these candles.")
         parents[reference(OPTION_QUOTES)] = quotes.content_hash
     return parents, candles.simulated
@@ -195,6 +209,6 @@ def _made_by(profile: Profile, params: BacktestParams) -> dict[str, str]:
     return {CODE: __version__, **{f"settings/{s}": own.section_hash(s) for s in ("backtest", "options")}}
 
 
-def _filled(store: TableStore, table: Table) -> Manifest | None:
-    manifest = store.manifest(table)
+def _filled(tables: Tables, table: Table) -> Manifest | None:
+    manifest = tables.manifest(table)
     return manifest if manifest is not None and manifest.rows else None

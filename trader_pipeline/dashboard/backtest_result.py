@@ -17,6 +17,7 @@ from trader_pipeline.dashboard import backtest_form as forms
 from trader_pipeline.dashboard import backtest_views as views
 from trader_pipeline.dashboard import parts
 from trader_pipeline.dashboard.page import Context, State, chosen, href, moment, number
+from trader_pipeline.dashboard.sections import guarded
 from trader_pipeline.dashboard.tables import Tables, Where
 from trader_pipeline.schema.tables import BACKTEST_STEPS, KLINES, REGIME_WINDOWS
 from trader_pipeline.store import reference
@@ -61,7 +62,7 @@ def show_result(state: State, context: Context, result: views.Result) -> Iterato
         parts.choice("style", "Show exit style", list(result.job.exit_styles), style, resets=inner),
         parts.choice("mode", "Show", [(m, words) for m, words in views.MODES.items()], mode, resets=inner),
     )
-    yield parts.section("Trades on the candles", *_trades(context, result, mode, style))
+    yield guarded("Trades on the candles", lambda: _trades(context, result, mode, style), context)
     yield parts.section("Recent Steps", *_steps(state, result, style))
     if "step" in state:
         yield parts.section("One step", *_step(state, result, style))
@@ -104,7 +105,7 @@ def _trades(context: Context, result: views.Result, mode: str, style: str) -> li
             " its trades are not drawn on them."
         )
         return [parts.empty(words)]
-    dated = context.tables.manifest(REGIME_WINDOWS)
+    dated = context.tables.manifests(REGIME_WINDOWS).get(())  # of a damaged file nothing is shaded
     version = (candles.content_hash, dated.content_hash if dated else "")
     chart = _trades_chart(context.tables, result.folder, mode, style, version)
     if candles.content_hash == result.job.parents.get(reference(KLINES, (result.job.finest,))):
@@ -119,7 +120,7 @@ def _trades(context: Context, result: views.Result, mode: str, style: str) -> li
 @lru_cache(maxsize=_KEPT)
 def _trades_chart(tables: Tables, folder: Path, mode: str, style: str, version: tuple[str, str]) -> Any:
     """The chart of the calls sold; kept until the candles or the windows have another `version`."""
-    result, windows = views.open_result(folder), forms.closed_windows(tables.store)
+    result, windows = views.open_result(folder), forms.closed_windows(tables)
     legs = result.legs[mode]
     number_of = int((legs["exit_style"] == style).sum())
     sold = parts.counted(number_of, "call")
@@ -129,6 +130,7 @@ def _trades_chart(tables: Tables, folder: Path, mode: str, style: str, version: 
         title=f"Calls sold, {style}",
         described=f"{sold} sold, {views.MODES[mode]}{few}. A triangle marks the sale, a line the"
         " strike until the exit; a cross expired, a circle was bought back. Shading is the regime, dated in hindsight.",
+        id="chart-calls-sold",
         height=460,
     )
 

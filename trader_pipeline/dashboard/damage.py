@@ -5,7 +5,12 @@ Belongs here: telling them apart, and the sentence. What a page does about one i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
 
 from trader_pipeline.schema import Table
 from trader_pipeline.store import Manifest, TableStore, reference
@@ -38,5 +43,32 @@ def read_manifest(store: TableStore, table: Table, partition: Sequence[str]) -> 
     return manifest
 
 
+@contextmanager
+def body_errors_named(paths: Sequence[str]) -> Iterator[None]:
+    """Errors of reading some files, some of which are damaged behind an intact footer.
+
+    Raises:
+        DamagedTableError: one of the files cannot be read to its end. Where all can, the error stays what it was.
+    """
+    try:
+        yield
+    except (duckdb.Error, OSError, ValueError) as error:  # PyArrow's own errors are ValueErrors
+        for path in paths:
+            if Path(path).is_file() and (found := _body_error(path)) is not None:
+                raise DamagedTableError(f"{path} cannot be read: {_first_sentence(found)}.") from error
+        raise
+
+
+def _body_error(path: str) -> Exception | None:
+    try:
+        with pq.ParquetFile(path) as file:
+            for _ in file.iter_batches():
+                pass
+    except (OSError, ValueError) as error:
+        return error
+    return None
+
+
 def _first_sentence(error: Exception) -> str:
-    return str(error).split(". ")[0].strip().rstrip(".") or type(error).__name__
+    words = "".join(c for c in str(error).split(". ")[0] if c.isprintable())
+    return words.strip(" .:") or type(error).__name__

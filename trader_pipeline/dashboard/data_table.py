@@ -99,6 +99,13 @@ def _cell(
     return element("td", shown, class_=side)
 
 
+def paging(
+    caption: str, state: State, path: str, page: int, pages: int, parameter: str = "page"
+) -> Markup | None:
+    """Links to the other pages; None where there is one."""
+    return Markup(_paging(caption, state, path, page, pages, parameter)) if pages > 1 else None
+
+
 def _paging(caption: str, state: State, path: str, page: int, pages: int, parameter: str) -> Html:
     def step(words: str, to: int) -> Html:
         if not 1 <= to <= pages or to == page:

@@ -13,7 +13,9 @@ from dash import Dash, Input, Output, dcc, html
 from dash.development.base_component import Component
 
 from trader_pipeline.dashboard import parts
-from trader_pipeline.dashboard.page import State
+from trader_pipeline.dashboard.damage import DamagedTableError
+from trader_pipeline.dashboard.damage_views import what_to_do
+from trader_pipeline.dashboard.page import Context, State
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,18 +27,26 @@ def later(name: str, state: State, *, words: str) -> Component:
     return html.Div([asked, html.Div(parts.note(words), id=f"{name}-shown")], **live)
 
 
-def fill_later(app: Dash, name: str, show: Callable[[State], Any]) -> None:
+def fill_later(app: Dash, name: str, show: Callable[[State], Any], context: Context | None = None) -> None:
     """Register what fills the place: `show` is called with the page's state."""
 
     @app.callback(Output(f"{name}-shown", "children"), Input(f"{name}-asked", "data"))
     def fill(state: dict[str, str] | None) -> Any:
-        return shown_or_problem(name, show, state or {})
+        return shown_or_problem(name, show, state or {}, context)
 
 
-def shown_or_problem(name: str, show: Callable[[State], Any], state: State) -> Any:
-    """What `show` gives, or its error as a sentence: whatever failed, the rest of the page stands."""
+def shown_or_problem(
+    name: str, show: Callable[[State], Any], state: State, context: Context | None = None
+) -> Any:
+    """What `show` gives, or its error as a sentence: whatever failed, the rest of the page stands.
+
+    With a `context` a damaged file is told with the command that makes it again.
+    """
     try:
         return show(state)
+    except DamagedTableError as error:
+        told = parts.problem(error)
+        return told if context is None else html.Div([told, what_to_do(context)])
     except (ValueError, OSError) as error:  # the project's own errors: they say what to do
         return parts.problem(error)
     except Exception as error:  # noqa: BLE001 - as in `routing`: never a blank

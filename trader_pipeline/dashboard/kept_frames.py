@@ -52,3 +52,7 @@ def _bytes_of(frame: pd.DataFrame, largest: int) -> int:
     """Bytes in memory; texts are only measured where the rest is not too large already."""
     shallow = int(frame.memory_usage(deep=False).sum())
     return shallow if shallow > largest else int(frame.memory_usage(deep=True).sum())
+
+
+SHARED = KeptFrames()
+"""What all of a process share, so that the bound is one: a key names its files and their content."""

@@ -16,6 +16,7 @@ from dash.development.base_component import Component
 
 from trader_pipeline.dashboard.components import Chart, Markup
 from trader_pipeline.dashboard.data_table import data_table as data_table
+from trader_pipeline.dashboard.data_table import paging as paging
 from trader_pipeline.dashboard.data_table import shown_value as shown_value
 from trader_pipeline.dashboard.markup import element
 from trader_pipeline.dashboard.theme import adapted
@@ -62,11 +63,11 @@ def problem(error: object) -> Component:
     return html.Div([html.Strong("This cannot be shown. "), str(error)], className="problem", role="alert")
 
 
-def simulated_badge(simulated: bool) -> Component | None:
-    """A banner over figures that rest on simulated candles; None where all are real."""
+def simulated_badge(simulated: bool, what: str = "on this page") -> Component | None:
+    """A banner over figures that rest on simulated candles; None where all are real. `what` says which figures."""
     if not simulated:
         return None
-    words = "Every figure on this page is about the simulator, not about a market."
+    words = f"Every figure {what} is about the simulator, not about a market."
     return html.Div([html.Strong("SIMULATED CANDLES"), " ", words], className="banner", role="note")
 
 

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from trader_pipeline.dashboard.damage import DamagedTableError, read_manifest
+from trader_pipeline.dashboard.damage import DamagedTableError, body_errors_named, read_manifest
 from trader_pipeline.dashboard.duck import connected, in_utc
-from trader_pipeline.dashboard.kept_frames import KeptFrames
+from trader_pipeline.dashboard.kept_frames import SHARED, KeptFrames
 from trader_pipeline.schema import Table
 from trader_pipeline.store import Manifest, MissingTableError, Partition, TableStore, reference
 
@@ -41,10 +41,10 @@ class Where:
 class Tables:
     """Reads tables of a local data folder. A small result is kept until a file of its table changes."""
 
-    def __init__(self, store: TableStore) -> None:
+    def __init__(self, store: TableStore, kept: KeptFrames = SHARED) -> None:
         self.store = store
         self._connection = connected()
-        self.kept = KeptFrames()
+        self.kept = kept
         self._manifests: dict[str, tuple[tuple[int, int, int], Manifest]] = {}
         self._lock = threading.Lock()
         atexit.register(_close, weakref.ref(self))
@@ -241,7 +241,7 @@ class Tables:
             " FROM read_parquet(?, filename = true)) "
         )
         lead = (len(base) + 1, len(base) + len(".parquet"), files)
-        with self._connection.cursor() as cursor:
+        with body_errors_named(files), self._connection.cursor() as cursor:
             bound = [list(v) if isinstance(v, tuple) else v for v in (*lead, *values)]
             return in_utc(cursor.sql(view + sql, params=bound).to_arrow_table()).to_pandas()
 

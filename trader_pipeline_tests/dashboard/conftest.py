@@ -108,7 +108,7 @@ def dashboard_address(whole_run: Path, profile: Profile) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium: the system's where there is one, else playwright's own."""
     from playwright.sync_api import sync_playwright

@@ -56,6 +56,19 @@ def test_a_hover_over_an_action_tells_its_reasoning_as_text(page, address: str):
     assert MARKUP[:4] in told
 
 
+def test_a_link_to_a_place_of_the_same_page_goes_there(page, address: str):
+    page.goto(f"{address}/agents?name=first")
+    page.click("#content td a[href$='name=first#chosen']")
+    assert page.url.endswith("/agents?name=first#chosen")
+    assert page.evaluate("document.activeElement.id") == "chosen"
+    page.wait_for_timeout(700)
+    assert page.evaluate("document.getElementById('content').style.minHeight") == ""
+    page.go_back()
+    page.wait_for_timeout(700)
+    assert page.url.endswith("/agents?name=first")
+    assert page.evaluate("document.getElementById('content').style.minHeight") == ""
+
+
 FOCUSED = "document.activeElement.name || document.activeElement.textContent"
 
 

@@ -1,14 +1,19 @@
 """The form of the page Backtests: what it starts with, what it refuses and where it says so."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from trader_pipeline import __version__
 from trader_pipeline.dashboard.backtest_form import Form, fill_form, read_form
-from trader_pipeline.schema.tables import KLINE_GAPS, KLINES
+from trader_pipeline.dashboard.pages import backtests
+from trader_pipeline.dashboard.tables import Tables
+from trader_pipeline.schema import Table
+from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, REGIME_WINDOWS
 from trader_pipeline.store import TableStore
-from trader_pipeline_tests.dashboard.run_folder import tiny_profile, write_candles
+from trader_pipeline_tests.dashboard.reading import shown_text
+from trader_pipeline_tests.dashboard.run_folder import context_of, tiny_profile, write_candles
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +22,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TableStore:
 
 
 def read(store: TableStore, **state: str) -> Form:
-    profile = tiny_profile()
-    return read_form(fill_form(state, store, profile), store, profile)
+    profile, tables = tiny_profile(), Tables(store)
+    return read_form(fill_form(state, tables, profile), tables, profile)
 
 
 def test_without_choices_the_first_window_is_run_with_the_profiles_settings(store: TableStore) -> None:
@@ -108,3 +113,28 @@ def test_nothing_is_run_on_candles_of_which_too_many_are_missing(store: TableSto
     form = read(gappy)
     assert form.job is None
     assert "failed its check few_bars_are_missing" in form.errors["underlying"]
+
+
+@pytest.mark.parametrize("table", [REGIME_WINDOWS, KLINE_GAPS])
+def test_a_damaged_file_is_named_and_the_form_stands(store: TableStore, tmp_path: Path, table: Table) -> None:
+    root = Path(shutil.copytree(str(store.root), tmp_path / "copied"))
+    own = TableStore(str(root))
+    path = Path(own.path(table, () if table is REGIME_WINDOWS else ("BTC_1h",)))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"PAR1")
+    form = read(own, window="dates", start="2021-02-15", end="2021-03-01")
+    assert (form.job is not None) is (table is REGIME_WINDOWS)
+    assert table is REGIME_WINDOWS or str(path) in form.errors["underlying"]
+    content = shown_text(backtests.layout({}, context_of(root)))
+    assert str(path) in content
+    assert "Run the backtest" in content
+
+
+def test_candles_damaged_behind_their_footer_are_a_sentence_beside_the_coin(
+    store: TableStore, tmp_path: Path
+) -> None:
+    own = TableStore(str(shutil.copytree(str(store.root), tmp_path / "copied")))
+    path = Path(own.path(KLINES, ("BTC_1h",)))
+    held = path.read_bytes()
+    path.write_bytes(held[:4] + bytes(len(held) * 9 // 10) + held[4 + len(held) * 9 // 10 :])
+    assert str(path) in read(own).errors["underlying"]

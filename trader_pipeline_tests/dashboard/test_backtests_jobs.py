@@ -25,6 +25,7 @@ from trader_pipeline.dashboard.backtest_jobs import (
 )
 from trader_pipeline.dashboard.backtest_views import open_result
 from trader_pipeline.dashboard.backtest_work import main
+from trader_pipeline.dashboard.tables import Tables
 from trader_pipeline.schema import conform
 from trader_pipeline.schema.tables import BACKTEST_STEPS, CANDIDATE_OUTCOMES, KLINES
 from trader_pipeline.store import TableStore
@@ -40,8 +41,8 @@ def jobs(tmp_path: Path) -> BacktestJobs:
 
 
 def job_of(jobs: BacktestJobs, **state: str) -> BacktestJob:
-    profile, store = tiny_profile(), TableStore(str(jobs.data_root))
-    job = read_form(fill_form(state, store, profile), store, profile).job
+    profile, tables = tiny_profile(), Tables(TableStore(str(jobs.data_root)))
+    job = read_form(fill_form(state, tables, profile), tables, profile).job
     assert job is not None
     return job
 

@@ -16,6 +16,7 @@ from trader_pipeline.dashboard.backtest_jobs import BacktestJob, BacktestJobs, j
 from trader_pipeline.dashboard.backtest_work import main
 from trader_pipeline.dashboard.page import BadChoiceError, Context
 from trader_pipeline.dashboard.pages import backtests
+from trader_pipeline.dashboard.tables import Tables
 from trader_pipeline.schema.tables import BACKTEST_STEPS, CANDIDATE_OUTCOMES, KLINES
 from trader_pipeline.store import TableStore
 from trader_pipeline_tests.dashboard.reading import body_rows, charts, components, section, shown_text
@@ -37,8 +38,8 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     root = tmp_path_factory.mktemp("backtests")
-    store, profile, jobs = write_candles(root), tiny_profile(), BacktestJobs(root)
-    job = read_form(fill_form({"threshold": "5"}, store, profile), store, profile).job
+    tables, profile, jobs = Tables(write_candles(root)), tiny_profile(), BacktestJobs(root)
+    job = read_form(fill_form({"threshold": "5"}, tables, profile), tables, profile).job
     assert job is not None
     working = jobs.working(job.key, "backtest")
     working.mkdir(parents=True)
@@ -242,3 +243,8 @@ def test_a_process_that_cannot_be_started_is_a_sentence(
     files = section(own.shown(), "Training files")
     assert "Permission denied. Nothing was started." in shown_text(files)
     assert [b.id for b in components(files, "Button")] == ["exports-run"]
+
+
+def test_the_chart_of_the_calls_is_the_same_one_under_every_style(finished: Finished) -> None:
+    for style in finished.job.exit_styles:
+        assert "chart-calls-sold" in [c.id for c in components(finished.shown(style=style), "Chart")]

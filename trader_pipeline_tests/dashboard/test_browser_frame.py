@@ -102,6 +102,41 @@ def test_a_choice_goes_into_the_address_and_back(tab: Any, dashboard_address: st
     assert tab.heard == []
 
 
+def test_no_key_is_lost_while_the_page_is_laid_out_anew(tab: Any, dashboard_address: str) -> None:
+    tab.set_viewport_size(WIDE)
+    open_page(tab, f"{dashboard_address}/market", "Market")
+    field = "document.querySelector('select[name=bar]')"
+    chosen = tab.evaluate(f"{field}.selectedIndex")
+    tab.focus("select[name=bar]")
+    for pause in (30, 60, 30, 150, 60):
+        tab.keyboard.press("ArrowDown")
+        tab.wait_for_timeout(pause)
+    tab.wait_for_timeout(1000)  # what a late answer would still change
+    assert tab.evaluate(f"{field}.selectedIndex") == chosen + 5
+    assert tab.evaluate("document.activeElement.name") == "bar"
+    assert tab.heard == []
+
+
+def test_back_to_another_page_is_where_it_was_left(tab: Any, dashboard_address: str) -> None:
+    tab.set_viewport_size(WIDE)
+    open_page(tab, f"{dashboard_address}/market", "Market")
+    tab.evaluate("window.scrollTo({ top: 400, behavior: 'instant' })")
+    tab.eval_on_selector("nav a[href='/lineage']", "link => link.click()")  # a mouse would scroll there first
+    tab.wait_for_selector("h1:text-is('Lineage')")
+    tab.wait_for_function("window.scrollY === 0")
+    tab.go_back()
+    tab.wait_for_selector("#market-candles .main-svg")
+    tab.wait_for_timeout(1000)  # until the page's height is free again
+    assert tab.evaluate("[window.scrollY, document.getElementById('content').style.minHeight]") == [400, ""]
+    assert tab.heard == []
+
+
+def test_an_address_with_a_lone_percent_sign_opens(tab: Any, dashboard_address: str) -> None:
+    open_page(tab, f"{dashboard_address}/market#%", "Market")
+    tab.wait_for_timeout(500)
+    assert tab.heard == []
+
+
 def test_a_zoom_goes_into_the_address(tab: Any, dashboard_address: str) -> None:
     tab.set_viewport_size(WIDE)
     open_page(tab, f"{dashboard_address}/market", "Market")
@@ -114,6 +149,14 @@ def test_a_zoom_goes_into_the_address(tab: Any, dashboard_address: str) -> None:
     tab.wait_for_selector("text=in bars of 1 h")
     assert "from=2021-07-0" in tab.url
     assert "to=2021-08-0" in tab.url
+    for _ in range(2):  # the second finds all of it shown, and changes nothing
+        tab.wait_for_timeout(500)
+        tab.mouse.dblclick(box["x"] + 0.5 * box["width"], middle)
+        tab.wait_for_selector("text=from 2021-01-01")
+        assert tab.url.endswith("/market")
+        shown = tab.evaluate("document.querySelector('#market-candles .drawing')._fullLayout.xaxis.range")
+        assert shown[0][:7] <= "2021-01"
+        assert shown[1][:7] >= "2021-12"
 
 
 def test_the_theme_is_kept(tab: Any, dashboard_address: str) -> None:

@@ -209,5 +209,5 @@ def test_agents_tiles_are_those_of_the_run(tmp_path: Path, profile: Profile) -> 
     found = tiles(shown(context_of(tmp_path, profile), "/agents"))
     assert found["Return"][0] == f"{100 * figures['accumulated_return']:+.2f} %"
     assert found["Return"][1] == f"HODL {100 * figures['hodl_accumulated_return']:+.2f} %"
-    assert found["Largest fall"][0] == f"{100 * figures['max_drawdown']:.1f} %"
+    assert found["Largest fall"][0] == f"{-100 * figures['max_drawdown']:.1f} %"
     assert found["Trades"][0] == "1"

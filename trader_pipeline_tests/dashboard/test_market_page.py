@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,10 +12,14 @@ import pytest
 from trader_pipeline.dashboard.figures import MOST_BARS, bar_step
 from trader_pipeline.dashboard.page import Context
 from trader_pipeline.dashboard.pages import market
+from trader_pipeline.dashboard.routing import lay_out
 from trader_pipeline.datasets.features import market_features
-from trader_pipeline.schema.tables import KLINES
-from trader_pipeline_tests.dashboard.conftest import MARKET
-from trader_pipeline_tests.dashboard.reading import charts, components
+from trader_pipeline.profile import Profile
+from trader_pipeline.schema import Table
+from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, REGIME_WINDOWS, VOLATILITY_INDEX
+from trader_pipeline.store import TableStore
+from trader_pipeline_tests.dashboard.conftest import MARKET, context_of
+from trader_pipeline_tests.dashboard.reading import charts, components, section, shown_text
 from trader_pipeline_tests.dashboard.test_frame import text_of
 
 
@@ -88,3 +94,49 @@ def test_a_span_that_makes_no_sense_is_a_sentence_beside_its_field(
     assert len(errors) == 1
     assert words in errors[0]
     assert components(content, "Chart")
+
+
+@pytest.fixture
+def copied(small_run: Path, tmp_path: Path, profile: Profile) -> Context:
+    """The small run with a volatility index beside it, for tests that damage a file of it."""
+    root = Path(shutil.copytree(small_run, tmp_path / "copied"))
+    TableStore(str(root)).write(VOLATILITY_INDEX.empty(), VOLATILITY_INDEX, simulated=True)
+    return context_of(root, profile)
+
+
+@pytest.mark.parametrize(
+    ("table", "partition", "title"),
+    [
+        (REGIME_WINDOWS, (), "Regime windows"),
+        (KLINE_GAPS, MARKET, "Gaps"),
+        (VOLATILITY_INDEX, (), "Volatility"),
+    ],
+)
+def test_a_damaged_table_beside_the_candles_takes_its_section_and_no_other(
+    copied: Context, table: Table, partition: tuple[str, ...], title: str
+) -> None:
+    path = Path(copied.tables.store.path(table, partition))
+    path.write_bytes(path.read_bytes()[:300])
+    content = market.layout({}, copied)
+    told = text_of(section(content, title))
+    assert str(path) in told
+    assert "trader-pipeline run" in told
+    problems = [d for d in components(content, "Div") if getattr(d, "className", "") == "problem"]
+    assert len(problems) == 1
+    assert "market-candles" in [chart.id for chart in components(content, "Chart")]
+
+
+def test_candles_damaged_behind_their_footer_leave_the_choices(copied: Context) -> None:
+    path = Path(copied.tables.store.path(KLINES, MARKET))
+    held = path.read_bytes()
+    path.write_bytes(held[:4] + bytes(len(held) * 9 // 10) + held[4 + len(held) * 9 // 10 :])
+    told = text_of(lay_out([market.PAGE], "/market", "", copied)[1])
+    assert str(path) in told
+    assert "trader-pipeline run" in told
+
+
+def test_without_a_table_of_gaps_it_is_not_known_what_is_missing(copied: Context) -> None:
+    Path(copied.tables.store.path(KLINE_GAPS, MARKET)).unlink()
+    content = market.layout({}, copied)
+    assert "Missingnot known" in shown_text(components(content, "Dl"))
+    assert "not known" in text_of(section(content, "Gaps"))

@@ -6,7 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
+import duckdb
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from trader_pipeline.dashboard.damage import DamagedTableError
@@ -179,3 +181,22 @@ def test_a_file_that_is_no_table_is_named_and_never_left_out_unsaid(store: Table
 def test_the_partitions_beside_a_damaged_one_are_read(store: TableStore) -> None:
     damage(store, "copied")
     assert Tables(store).page(POLICY_METRICS, ["value"], partitions=[()])["value"].sum() == 8
+
+
+def test_a_body_damaged_behind_its_footer_is_named(store: TableStore) -> None:
+    path = Path(store.path(POLICY_METRICS))
+    held, footer = path.read_bytes(), pq.ParquetFile(path).metadata.serialized_size + 8
+    path.write_bytes(held[:4] + bytes(len(held) - footer - 4) + held[-footer:])
+    tables = Tables(store)
+    assert tables.manifest(POLICY_METRICS) is not None
+    with pytest.raises(DamagedTableError, match=re.escape(str(path))):
+        tables.page(POLICY_METRICS)
+
+
+def test_an_error_that_is_not_the_file_s_stays_what_it_is(store: TableStore) -> None:
+    with pytest.raises(duckdb.Error):
+        Tables(store).page(POLICY_METRICS, where=[Where("value", "=", "many")])
+
+
+def test_the_bound_of_what_is_kept_is_one_for_all(store: TableStore) -> None:
+    assert Tables(store).kept is Tables(store).kept

@@ -4,7 +4,11 @@
   const { createElement, useLayoutEffect, useRef } = window.React;
   const CONFIG = { displayModeBar: false, responsive: false, scrollZoom: false, plotlyServerURL: "" };
 
-  const Markup = ({ html }) => createElement("div", { className: "markup", dangerouslySetInnerHTML: { __html: html } });
+  // New HTML takes a field away that had the keyboard: frame.js gives it back in the same step, so no key is lost.
+  function Markup({ html }) {
+    useLayoutEffect(() => { document.dispatchEvent(new CustomEvent("markup-shown")); }, [html]);
+    return createElement("div", { className: "markup", dangerouslySetInnerHTML: { __html: html } });
+  }
 
   const sizeOf = (node) => ({ width: node.clientWidth, height: node.clientHeight });
 
@@ -15,7 +19,9 @@
     const { data, layout } = JSON.parse(node.wanted);
     node.drawn = node.wanted;
     node.size = sizeOf(node);
-    window.Plotly.react(node, { data, layout: { ...layout, ...node.size }, config: CONFIG });
+    // Plotly keeps the first span that was dragged: a double click must not go back to that one, but to all there is.
+    const config = node.closest("[data-zooms]") ? { ...CONFIG, doubleClick: "autosize" } : CONFIG;
+    window.Plotly.react(node, { data, layout: { ...layout, ...node.size }, config });
     if (!first) return;
     node.on("plotly_relayout", (detail) => {
       node.dispatchEvent(new CustomEvent("chart-zoomed", { bubbles: true, detail }));

@@ -17,12 +17,28 @@
   let held = null;
   function show(address) {
     if (address === window.location.href) return settle();
-    held = { path: window.location.pathname, y: window.scrollY };
-    content().style.minHeight = `${content().offsetHeight}px`;
+    const before = { path: window.location.pathname, y: window.scrollY, height: content().offsetHeight };
+    const same = withoutHash(address) === withoutHash(window.location.href);
+    window.history.replaceState({ ...window.history.state, left: before }, ""); // for the way back
     window.history.pushState({}, "", address);
+    if (same) return settle(); // another place of this page: nothing is laid out
+    hold(before);
     window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
   }
 
+  function hold(place) {
+    held = place;
+    content().style.minHeight = `${place.height}px`;
+  }
+
+  // Back or forward to what a link or a choice left: it is shown where the reader left it.
+  window.addEventListener("popstate", (event) => {
+    const place = event.state && event.state.left;
+    if (place && laid !== withoutHash(window.location.href)) hold(place);
+    else held = null;
+  });
+
+  const withoutHash = (address) => address.split("#")[0];
   const content = () => document.getElementById("content");
 
   document.addEventListener("change", (event) => {
@@ -79,6 +95,16 @@
     return { list: [...document.querySelectorAll(LISTS)].indexOf(list), words: plainWords(node) };
   }
 
+  document.addEventListener("markup-shown", () => {
+    const again = lost() && last && last.name && found(last);
+    if (!again) return;
+    again.focus({ preventScroll: true });
+    // An answer to the choice before may come right after the next one: the next key counts from what was chosen last.
+    const asked = new URLSearchParams(window.location.search).get(last.name);
+    if (again.options && [...again.options].some((option) => option.value === asked)) again.value = asked;
+  });
+
+  const lost = () => !document.activeElement || document.activeElement === document.body;
   const plainWords = (node) => node.textContent.replace(/ [▲▼]$/, "");
 
   function found(place) {
@@ -88,10 +114,14 @@
     return links.find((link) => plainWords(link) === place.words) || (list && list.matches(".paging") && links[0]);
   }
 
+  function decoded(text) {
+    try { return decodeURIComponent(text); } catch (error) { return text; } // a lone %
+  }
+
   // The page is there: at the section that its address names, else where the reader was; another page from its top.
   function settle(tries = 30) {
     const { hash, href } = window.location;
-    const target = hash && document.getElementById(decodeURIComponent(hash.slice(1)));
+    const target = hash && document.getElementById(decoded(hash.slice(1)));
     if (hash && !target && tries) {  // in a part that comes later
       setTimeout(() => { if (window.location.href === href) settle(tries - 1); }, 100);
       return;
@@ -103,15 +133,15 @@
       target.scrollIntoView({ behavior: "instant" });
     } else if (stayed) {
       window.scrollTo({ top: held.y, behavior: "instant" });
-      const lost = !document.activeElement || document.activeElement === document.body;
-      const again = lost && last && found(last);
+      const again = lost() && last && found(last);
       if (again) again.focus({ preventScroll: true });
     }
     held = null;
     setTimeout(() => { if (!held) content().style.minHeight = ""; }, 500); // parts that come later
   }
 
-  let shown = null;
+  let shown = null; // the path of the page, and all of its address but the place on it
+  let laid = null;
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     frame: {
       // A page has been laid out: its title, and for another page than before the keyboard's place.
@@ -119,11 +149,13 @@
         if (!title) return;
         document.title = title;
         if (shown !== null && shown !== path) {
-          content().style.minHeight = "";
+          const back = held && held.path === path;
+          if (!back) content().style.minHeight = "";
           content().focus({ preventScroll: true });
-          window.scrollTo({ top: 0, behavior: "instant" });
+          window.scrollTo({ top: back ? held.y : 0, behavior: "instant" });
         }
         shown = path;
+        laid = withoutHash(window.location.href);
         const here = document.querySelector("header li.here"), bar = here && here.closest("nav");
         if (bar) bar.scrollLeft = here.offsetLeft - bar.offsetLeft - 40; // on a phone the bar is wider than it
         requestAnimationFrame(() => settle());

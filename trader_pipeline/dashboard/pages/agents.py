@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from trader_pipeline.dashboard import parts
 from trader_pipeline.dashboard.agent_grid import grid_table, same_settings
 from trader_pipeline.dashboard.agent_overview import (
     FORMATS,
+    SIMULATED,
+    candles_word,
     default_name,
     finished_inside,
     is_worked_on,
@@ -39,6 +41,7 @@ from trader_pipeline.dashboard.agent_views import (
 )
 from trader_pipeline.dashboard.hints import agent_command, grid_command, run_command
 from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, State, chosen, href, number
+from trader_pipeline.dashboard.sections import guarded_parts
 
 PATH = "/agents"
 _SIZE = 25
@@ -55,10 +58,18 @@ def layout(state: State, context: Context) -> list[Any]:
     pick = parts.controls(parts.choice("name", "Run or grid", list(held), name, resets=_RESETS))
     folder = held[name]
     state = {**state, "name": name}  # what is linked from here stays what it is when another one finishes
-    shown = _grid(state, folder) if is_grid(folder) else _run(state, folder)
+    shown = _guarded(_grid if is_grid(folder) else _run, state, folder)
     if "point" in state:
         return [pick, *shown]
     return [_overview(held), html.H2(name, id="chosen"), pick, *shown]
+
+
+def _guarded(show: Callable[[State, Path], list[Any]], state: State, folder: Path) -> list[Any]:
+    """A run or grid; of damaged files the sentence and their folder, so that all others can still be chosen."""
+    shown = guarded_parts(str(folder), lambda: show(state, folder))
+    if shown and getattr(shown[0], "className", "") == "problem":
+        shown.append(parts.note(f"Its files in {folder} are damaged or of an older version: make it anew."))
+    return shown
 
 
 def _nothing_yet(context: Context) -> list[Any]:
@@ -89,12 +100,15 @@ def _grid(state: State, folder: Path) -> list[Any]:
     if found is None:
         return _unfinished(state, folder)
     table, report = found
+    simulated = (
+        bool(report["simulated"]) if "simulated" in report else _any_simulated(finished_inside(folder))
+    )
     tried = f"{report['points_finished']} of {report['points']} points were finished. Chosen by {report['chosen_by']}."
     same = "; ".join(
         f"{name.replace('_', ' ')} {parts.shown_value(value)}" for name, value in same_settings(table).items()
     )
     return [
-        parts.simulated_badge(bool(report.get("simulated"))),
+        parts.simulated_badge(simulated, "of this grid"),
         parts.section("Verdict", *[parts.text(line) for line in sentences(report)], parts.note(_MEANING)),
         parts.section(
             "Points", parts.note(f"{tried}{f' The same in all: {same}.' if same else ''}"), parts.note(_YEARLY),
@@ -122,9 +136,14 @@ def _unfinished(state: State, folder: Path) -> list[Any]:
     }
     caption = "Runs that are finished; none is the best before all are"
     return [
+        parts.simulated_badge(_any_simulated(runs), "of this grid"),
         parts.empty(words),
         parts.section("Finished runs", parts.data_table(runs, caption=caption, formats=FORMATS, links=links)),
     ]
+
+
+def _any_simulated(runs: pd.DataFrame) -> bool:
+    return "candles" in runs and bool(runs["candles"].eq(SIMULATED).any())
 
 
 _MEANING = (
@@ -143,7 +162,7 @@ def _point(state: State, folder: Path) -> list[Any]:
         raise BadChoiceError(f"point {point} is none of this grid's; its table lists them")
     back = parts.link("All points of the grid", href(PATH, {"name": state.get("name", folder.name)}))
     pick = parts.controls(parts.choice("window", f"Point {point} over the window", list(WINDOWS), window))
-    return [parts.note(back), pick, *_run(state, place)]
+    return [parts.note(back), pick, *_guarded(_run, state, place)]
 
 
 def _run(state: State, folder: Path) -> list[Any]:
@@ -155,7 +174,7 @@ def _run(state: State, folder: Path) -> list[Any]:
         )
         return [parts.empty(words)]
     return [
-        parts.simulated_badge(bool(run.summary["simulated"])),
+        parts.simulated_badge(bool(run.summary.get("simulated")), "of this run"),
         parts.text(_about(run)),
         _tiles(run),
         parts.section("Decisions on the candles", _actions(run)),
@@ -175,10 +194,9 @@ def _about(run: RunFiles) -> str:
 
 
 def _origin(own: Mapping[str, Any]) -> str:
-    kind = "simulated" if own["simulated"] else "real"
-    return (
-        f"On {kind} candles of {own['market']}; SHA-256 of those of the window {own['candles_sha256'][:16]}."
-    )
+    hashed = own.get("candles_sha256")  # runs of older versions have none
+    told = f"; SHA-256 of those of the window {hashed[:16]}" if hashed else ""
+    return f"On {candles_word(own)} candles of {own['market']}{told}."
 
 
 def _days_told(own: Mapping[str, Any]) -> str:
@@ -207,8 +225,8 @@ def _tiles(run: RunFiles) -> Component:
             ),
             (
                 "Largest fall",
-                f"{100 * m['max_drawdown']:.1f} %",
-                f"HODL {100 * m['hodl_max_drawdown']:.1f} %",
+                f"{100 * abs(m['max_drawdown']):.1f} %",
+                f"HODL {100 * abs(m['hodl_max_drawdown']):.1f} %",
             ),
             ("Trades", f"{m['trades']:,}", f"{m['clipped']:,} clipped, fees {m['fees_usd']:,.2f} USD"),
             ("Faults", f"{sum(run.summary['faults'].values()):,}", f"of {cost['decisions']:,} decisions"),

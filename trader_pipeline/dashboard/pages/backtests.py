@@ -15,10 +15,11 @@ from trader_pipeline.dashboard import backtest_views as views
 from trader_pipeline.dashboard import parts
 from trader_pipeline.dashboard.backtest_jobs import BusyError, UnreadableError, jobs_of, read_job
 from trader_pipeline.dashboard.backtest_result import PATH
+from trader_pipeline.dashboard.damage_views import damage_told
 from trader_pipeline.dashboard.hints import run_command
 from trader_pipeline.dashboard.page import Context, Page, State, href, read_state
 from trader_pipeline.schema.columns import EXIT_STYLES
-from trader_pipeline.schema.tables import KLINES
+from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, REGIME_WINDOWS, VOLATILITY_INDEX
 
 _BESIDE = {"maxWidth": "24rem", "alignSelf": "flex-start"}
 _OF_RESULT = ("run", "task", "step", "mode", "style", "steps-page", "chains-page")
@@ -34,13 +35,17 @@ _LABELS = {
 
 def layout(state: State, context: Context) -> list[Any]:
     """The form, the run that the address names, and all that were finished."""
-    store, jobs = context.tables.store, jobs_of(context.data_root)
-    if not forms.held_underlyings(store, context.profile):
+    tables, jobs = context.tables, jobs_of(context.data_root)
+    damage = damage_told(context, KLINES, KLINE_GAPS, REGIME_WINDOWS, VOLATILITY_INDEX)
+    if not forms.held_underlyings(tables, context.profile):
         command = run_command(context)
-        return [parts.empty("There are no candles in this data folder to run a backtest on.", command)]
-    form = forms.read_form(forms.fill_form(state, store, context.profile), store, context.profile)
+        return damage or [
+            parts.empty("There are no candles in this data folder to run a backtest on.", command)
+        ]
+    form = forms.read_form(forms.fill_form(state, tables, context.profile), tables, context.profile)
     finished = html.Div(runs.show_finished(jobs, state.get("run", "")), id="backtest-finished")
     return [
+        *damage,
         parts.section("Run a backtest", *_form(form, context)),
         html.Div(runs.show_running(state, jobs), id="backtest-now"),
         html.Div(runs.show_run(state, context, jobs), id="backtest-view"),
@@ -49,12 +54,12 @@ def layout(state: State, context: Context) -> list[Any]:
 
 
 def _form(form: forms.Form, context: Context) -> Iterator[Any]:
-    values, store = form.values, context.tables.store
-    windows = [(name, name.replace("_", " ")) for name in forms.closed_windows(store)["regime"]]
+    values, tables = form.values, context.tables
+    windows = [(name, name.replace("_", " ")) for name in forms.closed_windows(tables)["regime"]]
     own_dates = values["window"] == forms.DATES
     texts = ({"start": "From (UTC)", "end": "Until, exclusive (UTC)"} if own_dates else {}) | _LABELS
     yield parts.controls(
-        _pick(form, "underlying", "Underlying", forms.held_underlyings(store, context.profile)),
+        _pick(form, "underlying", "Underlying", forms.held_underlyings(tables, context.profile)),
         _pick(form, "timeframe", "Timeframe of decisions", forms.held_timeframes(context.profile)),
         _pick(form, "window", "Window", [*windows, (forms.DATES, "dates of my own")]),
         _pick(form, "exit", "Exit style", [(forms.BOTH, "both"), *EXIT_STYLES]),
@@ -106,8 +111,8 @@ def register(app: Dash, context: Context) -> None:
     )
     def start(press: dict[str, Any] | None) -> Any:
         """Begin what the pressed form says; the view of its address tells how that went."""
-        state, store = read_state((press or {}).get("search")), context.tables.store
-        form = forms.read_form(forms.fill_form(state, store, context.profile), store, context.profile)
+        state, tables = read_state((press or {}).get("search")), context.tables
+        form = forms.read_form(forms.fill_form(state, tables, context.profile), tables, context.profile)
         if not press or form.job is None:
             return no_update
         with suppress(BusyError):

@@ -82,7 +82,9 @@ def _records(state: State, context: Context, table: Table) -> list[Any]:
     counted = f"{rows:,} records, {_SIZE} a page, in the order of their ids."
     return [
         _filters(state, context, table),
-        parts.section("Records", parts.note(counted), *shown, _paging(state, page, pages)),
+        parts.section(
+            "Records", parts.note(counted), *shown, parts.paging("records", state, PATH, page, pages)
+        ),
     ]
 
 
@@ -163,25 +165,6 @@ def _article(record: Mapping[Any, Any], table: Table, state: State) -> Component
     return html.Article(
         [head, html.P([" · ".join(facts), " · ", origin], className="note"), turns], className="record"
     )
-
-
-def _paging(state: State, page: int, pages: int) -> Component | None:
-    if pages <= 1:
-        return None
-    steps = (
-        ("First", 1),
-        ("Previous", page - 1),
-        (f"Page {page:,} of {pages:,}", 0),
-        ("Next", page + 1),
-        ("Last", pages),
-    )
-    links = [
-        parts.link(words, href(PATH, state, page=to)) if 1 <= to <= pages and to != page
-        else html.Span(words, className="off" if to else None)
-        for words, to in steps
-    ]  # fmt: skip
-    label: dict[str, Any] = {"aria-label": "Pages of records"}
-    return html.Nav(links, className="paging", **label)
 
 
 _READ_FIGURES = (
@@ -270,7 +253,7 @@ _SHOWN = {"records": _records, "audit": _audit, "lengths": _lengths}
 
 
 def register(app: Dash, context: Context) -> None:
-    fill_later(app, "corpus-lengths", lambda state: _count_lengths(state, context))
+    fill_later(app, "corpus-lengths", lambda state: _count_lengths(state, context), context)
 
 
 PAGE = Page(PATH, "Corpora", layout, register, summary="training records as chats, audits, token lengths")

@@ -28,7 +28,9 @@ def layout(state: State, context: Context) -> list[Any]:
     ]
     held = {t: m for t in TABLES if (m := context.tables.manifests(t))}
     simulated = any(m.simulated for manifests in held.values() for m in manifests.values())
-    found = [guarded("What the run found", lambda: _found(context))] if POLICY_METRICS in held else []
+    found = (
+        [guarded("What the run found", lambda: _found(context), context)] if POLICY_METRICS in held else []
+    )
     return [
         parts.simulated_badge(simulated),
         *found,

@@ -5,12 +5,15 @@ Belongs here: the page. Bars are joined on the server to at most 1,000 a view; a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from trader_pipeline.dashboard import parts
+from trader_pipeline.dashboard.damage import DamagedTableError
 from trader_pipeline.dashboard.damage_views import damage_told
 from trader_pipeline.dashboard.figures import (
     BARS,
@@ -24,6 +27,7 @@ from trader_pipeline.dashboard.figures import (
 from trader_pipeline.dashboard.hints import run_command
 from trader_pipeline.dashboard.market_views import View, implied, last_close, missing_bars, realised
 from trader_pipeline.dashboard.page import BadChoiceError, Context, Page, State, chosen, moment
+from trader_pipeline.dashboard.sections import guarded, guarded_parts
 from trader_pipeline.dashboard.tables import Where
 from trader_pipeline.schema import Market
 from trader_pipeline.schema.tables import KLINE_GAPS, KLINES, REGIME_WINDOWS
@@ -42,26 +46,38 @@ def layout(state: State, context: Context) -> list[Any]:
         return damage or [parts.empty("There are no candles yet.", command)]
     view = read_view(state, chosen(state, "market", markets), context)
     manifest = tables.manifest(KLINES, (view.market.key,))
-    candles = tables.candles(KLINES, (view.market.key,), step=view.step, start=view.start, end=view.end)
     head = [
         parts.simulated_badge(manifest is not None and manifest.simulated),
         *damage,
         _choices(state, view, markets),
     ]
+    return [*head, *guarded_parts("candles", lambda: _span(view, context), context)]
+
+
+def _span(view: View, context: Context) -> list[Any]:
+    """What the span holds. Damaged gaps, windows or volatility are told in their section, and the candles stand."""
+    candles = context.tables.candles(
+        KLINES, (view.market.key,), step=view.step, start=view.start, end=view.end
+    )
     if candles.empty:
-        return [
-            *head,
-            parts.empty(f"{view.market} has no candles from {view.start:%Y-%m-%d} to {view.end:%Y-%m-%d}."),
-        ]
-    gaps, windows = _gaps(view, context), _windows(view, context)
+        words = f"{view.market} has no candles from {view.start:%Y-%m-%d} to {view.end:%Y-%m-%d}."
+        return [parts.empty(words)]
+    gaps, windows = _unless_damaged(_gaps, view, context), _unless_damaged(_windows, view, context)
     return [
-        *head,
         _figures_of_the_span(candles, gaps, view, context),
-        parts.section("Prices", _candles(candles, gaps, windows, view)),
-        parts.section("Volatility", *_volatility(candles, windows, view, context)),
-        parts.section("Regime windows", *_windows_table(windows)),
-        parts.section("Gaps", *_gaps_table(gaps, view)),
+        guarded("Prices", lambda: [_candles(candles, gaps, windows, view)], context),
+        guarded("Volatility", lambda: _volatility(windows, view, context), context),
+        guarded("Regime windows", lambda: _windows_table(_windows(view, context)), context),
+        guarded("Gaps", lambda: _gaps_table(_gaps(view, context), view), context),
     ]
+
+
+def _unless_damaged(
+    read: Callable[[View, Context], pd.DataFrame | None], view: View, context: Context
+) -> pd.DataFrame | None:
+    with suppress(DamagedTableError):
+        return read(view, context)
+    return None
 
 
 def read_view(state: State, market: str, context: Context) -> View:
@@ -103,10 +119,11 @@ def _choices(state: State, view: View, markets: list[str]) -> Any:
     )
 
 
-def _gaps(view: View, context: Context) -> pd.DataFrame:
+def _gaps(view: View, context: Context) -> pd.DataFrame | None:
+    """Gaps of the span; None where nobody has looked for them."""
     key = (view.market.key,)
     if context.tables.manifest(KLINE_GAPS, key) is None:
-        return KLINE_GAPS.empty()
+        return None
     where = [Where("to", ">", view.start), Where("from", "<", view.end)]
     return context.tables.page(KLINE_GAPS, where=where, order=["from"], limit=_MOST_ROWS, partitions=[key])
 
@@ -118,10 +135,11 @@ def _windows(view: View, context: Context) -> pd.DataFrame:
     return context.tables.page(REGIME_WINDOWS, where=where, order=["start"], limit=_MOST_ROWS)
 
 
-def _figures_of_the_span(candles: pd.DataFrame, gaps: pd.DataFrame, view: View, context: Context) -> Any:
+def _figures_of_the_span(
+    candles: pd.DataFrame, gaps: pd.DataFrame | None, view: View, context: Context
+) -> Any:
     change = 100 * (candles["close"].iloc[-1] / candles["open"].iloc[0] - 1)
     fall = 100 * (1 - candles["close"] / candles["close"].cummax()).max()
-    missing = missing_bars(gaps, view)
     bars = int(candles["bars"].sum())
     return parts.tiles(
         [
@@ -133,16 +151,26 @@ def _figures_of_the_span(candles: pd.DataFrame, gaps: pd.DataFrame, view: View, 
             ("Change", f"{change:+.1f} %", "over the span shown"),
             ("Largest fall", f"{fall:.1f} %", "between closes shown"),
             ("Candles", f"{bars:,}", f"drawn as {len(candles):,} bars of {_words(view.step)}"),
-            ("Missing", f"{missing:,}", f"{len(gaps):,} {'gap' if len(gaps) == 1 else 'gaps'} in the span"),
+            _missing(gaps, view),
         ]
     )
 
 
-def _candles(candles: pd.DataFrame, gaps: pd.DataFrame, windows: pd.DataFrame, view: View) -> Any:
+def _missing(gaps: pd.DataFrame | None, view: View) -> tuple[str, str, str]:
+    if gaps is None:
+        return "Missing", "not known", "there is no table of gaps to read"
+    return "Missing", f"{missing_bars(gaps, view):,}", f"{parts.counted(len(gaps), 'gap')} in the span"
+
+
+def _candles(
+    candles: pd.DataFrame, gaps: pd.DataFrame | None, windows: pd.DataFrame | None, view: View
+) -> Any:
     figure = candles_figure(candles)
     add_volume(figure, candles)
-    add_windows(figure, windows, start=view.start, end=view.end)
-    add_gaps(figure, gaps, float(candles["low"].min()))
+    if windows is not None:
+        add_windows(figure, windows, start=view.start, end=view.end)
+    if gaps is not None:
+        add_gaps(figure, gaps, float(candles["low"].min()))
     _fix_span(figure, view)
     coarser = (
         "The bars asked for would be more than 1,000, so wider ones are drawn. " if view.coarsened else ""
@@ -159,7 +187,7 @@ def _candles(candles: pd.DataFrame, gaps: pd.DataFrame, windows: pd.DataFrame, v
     )
 
 
-def _volatility(candles: pd.DataFrame, windows: pd.DataFrame, view: View, context: Context) -> list[Any]:
+def _volatility(windows: pd.DataFrame | None, view: View, context: Context) -> list[Any]:
     lines = {"realised, last 30 days": realised(view, context), **implied(view, context)}
     lines = {name: frame for name, frame in lines.items() if len(frame)}
     if not lines:
@@ -169,7 +197,8 @@ def _volatility(candles: pd.DataFrame, windows: pd.DataFrame, view: View, contex
         y_title="% a year",
         spec=".3~f",
     )
-    add_windows(figure, windows, start=view.start, end=view.end)
+    if windows is not None:
+        add_windows(figure, windows, start=view.start, end=view.end)
     _fix_span(figure, view)
     last = "; ".join(
         f"{name}: {100 * frame['value'].iloc[-1]:.0f} % on {frame['time'].iloc[-1]:%Y-%m-%d}"
@@ -208,7 +237,11 @@ def _windows_table(windows: pd.DataFrame) -> list[Any]:
     ]
 
 
-def _gaps_table(gaps: pd.DataFrame, view: View) -> list[Any]:
+def _gaps_table(gaps: pd.DataFrame | None, view: View) -> list[Any]:
+    if gaps is None:
+        return [
+            parts.note(f"Whether candles are missing is not known: there is no kline_gaps of {view.market}.")
+        ]
     if gaps.empty:
         return [parts.note("No candle is missing in this span.")]
     longest = gaps.sort_values("bars", ascending=False, kind="stable").head(20)

@@ -274,7 +274,7 @@ def _live_bars(folder: Path, market: str, trades: pd.DataFrame, context: Context
 
 
 def register(app: Dash, context: Context) -> None:
-    fill_later(app, "paper-live", lambda state: _live(state, context))
+    fill_later(app, "paper-live", lambda state: _live(state, context), context)
 
 
 PAGE = Page(PATH, "Paper", layout, register, summary="paper trades and their verdicts, replayed and live")

@@ -78,9 +78,9 @@ def layout(state: State, context: Context) -> list[Any]:
         parts.section("Verdict", *_verdict(metrics)),
         pick,
         parts.section("Leaderboard", *_leaderboard(metrics, style, segment)),
-        guarded("By regime", lambda: _regimes(context, style, segment)),
-        guarded("Calibration", lambda: _calibration(context, style, segment)),
-        guarded("Books", lambda: _books(context, metrics, style)),
+        guarded("By regime", lambda: _regimes(context, style, segment), context),
+        guarded("Calibration", lambda: _calibration(context, style, segment), context),
+        guarded("Books", lambda: _books(context, metrics, style), context),
     ]
 
 

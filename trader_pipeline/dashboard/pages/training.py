@@ -35,8 +35,8 @@ def layout(state: State, context: Context) -> list[Any]:
     manifests = [m for table in (TRAINING_LOG, FORGETTING) for m in context.tables.manifests(table).values()]
     return [
         parts.simulated_badge(any(m.simulated for m in manifests)),
-        shown_or_problem("adapter", lambda _: html.Div(_adapter(context)), state),
-        shown_or_problem("forgetting", lambda _: html.Div(_forgetting(context)), state),
+        shown_or_problem("adapter", lambda _: html.Div(_adapter(context)), state, context),
+        shown_or_problem("forgetting", lambda _: html.Div(_forgetting(context)), state, context),
         later("training-runs", state, words="Asking MLflow for its runs."),
     ]
 
@@ -231,7 +231,7 @@ def _links(run: TrainingRun, context: Context) -> list[Any]:
 
 
 def register(app: Dash, context: Context) -> None:
-    fill_later(app, "training-runs", lambda state: _runs(state, context))
+    fill_later(app, "training-runs", lambda state: _runs(state, context), context)
 
 
 PAGE = Page(
