@@ -26,10 +26,10 @@ def leaderboard(metrics: pd.DataFrame, *, exit_style: str, segment: str) -> pd.D
     """Policies by their mean P&L against HODL on held-out steps, the best first; one below 0 loses to holding.
 
     Columns `policy, mean_pnl_vs_hodl_pct` (% of the coin), `interval` of that mean and whether it is `tied` with HODL,
-    both in words and only where the table holds intervals, `standing` ("ahead of HODL", "level with HODL", "behind
-    HODL": the sign of the mean, no test), `accuracy_pct, sold_pct` (% of steps), `steps`, and for the pairs
-    that were compared `difference, low, high` (% of the coin: the evaluated policy minus this one, with its bootstrap
-    interval), `compared` in words. The interval's ends are `mean_pnl_vs_hodl_pct_low` and `_high`.
+    both in words and only where the table holds intervals, `standing` ("above 0", "0", "below 0": the sign
+    of the mean, no test), `accuracy_pct, sold_pct` (% of steps), `steps`, and for the pairs that were compared
+    `difference, low, high` (% of the coin: the evaluated policy minus this one, with its bootstrap interval),
+    `compared` in words. The interval's ends are `mean_pnl_vs_hodl_pct_low` and `_high`.
 
     Args:
         metrics: table POLICY_METRICS.
@@ -42,9 +42,7 @@ def leaderboard(metrics: pd.DataFrame, *, exit_style: str, segment: str) -> pd.D
         return pd.DataFrame(columns=["policy", _MEAN, "standing", "accuracy_pct", "sold_pct", "steps"])
     rows = held.pivot_table(index="policy", columns="metric", values="value").reindex(columns=wanted)
     rows = rows.assign(
-        standing=np.select(
-            [rows[_MEAN] > 0, rows[_MEAN] < 0], ["ahead of HODL", "behind HODL"], "level with HODL"
-        ),
+        standing=np.select([rows[_MEAN] > 0, rows[_MEAN] < 0], ["above 0", "below 0"], "0"),
         accuracy_pct=100 * rows["accuracy"],
         sold_pct=100 * rows["share_sold"],
         steps=held[held["metric"] == _MEAN].groupby("policy")["count"].first(),

@@ -56,8 +56,8 @@ def context(tmp_path: Path) -> Context:
 def test_the_best_stands_first_and_losers_are_named_as_losing() -> None:
     board = views.leaderboard(metrics(), exit_style=STYLE, segment="all").set_index("policy")
     assert list(board.index) == ["oracle (hindsight)", "teacher", "largest score", "never (HODL)", "adapter"]
-    assert board.loc["adapter", "standing"] == "behind HODL"
-    assert board.loc["never (HODL)", "standing"] == "level with HODL"
+    assert board.loc["adapter", "standing"] == "below 0"
+    assert board.loc["never (HODL)", "standing"] == "0"
     assert board.loc["never (HODL)", ["low", "high"]].tolist() == [-0.7, -0.1]
     assert board.loc["never (HODL)", "compared"] == "adapter behind it"
     assert pd.isna(board.loc["teacher", "low"])
@@ -102,8 +102,8 @@ def test_a_mean_stands_with_its_interval_and_a_tie_is_said() -> None:
     board = views.leaderboard(intervals(), exit_style=STYLE, segment="all").set_index("policy")
     assert list(board.columns[:3]) == ["mean_pnl_vs_hodl_pct", "interval", "tied"]
     assert board.loc["teacher", ["interval", "tied"]].tolist() == ["+0.200 .. +0.800", "not tied"]
-    assert board.loc["largest score", ["standing", "tied"]].tolist() == ["ahead of HODL", "tied: 0 is in it"]
-    assert board.loc["adapter", ["standing", "tied"]].tolist() == ["behind HODL", "tied: only 25 sales"]
+    assert board.loc["largest score", ["standing", "tied"]].tolist() == ["above 0", "tied: 0 is in it"]
+    assert board.loc["adapter", ["standing", "tied"]].tolist() == ["below 0", "tied: only 25 sales"]
     assert board.loc["oracle (hindsight)", ["interval", "tied"]].tolist() == ["–", "–"]
     assert set(board["steps"]) == {100}
 
