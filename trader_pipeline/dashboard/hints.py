@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trader_pipeline.dashboard.page import Context
 
 DECIDES = "4h"
-"""Timeframe of the agents that are suggested: the local model takes some 10 seconds a decision."""
+"""Timeframe of the agents that are suggested: the local model takes 3 to 10 seconds a decision."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _nothing_yet(context: Context) -> list[Any]:
         then = "Nor are there candles for one; once they are made, trader-pipeline agents run starts it."
         return [parts.empty(f"{words} {then}", run_command(context))]
     slow = parts.note(
-        "The model on this machine takes some 10 seconds a decision. To compare prompts, which takes some minutes:"
+        "The model on this machine takes 3 to 10 seconds a decision. To compare prompts, which takes some minutes:"
     )
     return [parts.empty(words, one), slow, html.Pre(html.Code(many))]
 
